@@ -1,0 +1,50 @@
+"""What the web layer may ask of the rest of the exporter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.records import AccountStatus, Snapshot
+
+
+class Response(Protocol):
+    """One negotiated exposition. `content_encoding` is None for an uncompressed body."""
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+
+    @property
+    def content_type(self) -> str:
+        """Value of Content-Type."""
+
+    @property
+    def content_encoding(self) -> str | None:
+        """Value of Content-Encoding."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that the pages and endpoints show or do.
+
+    `exposition` takes the request's Accept and Accept-Encoding. It and `reload` are called on worker threads
+    and may take their time; the others are called on the event loop's thread and must return at once.
+    `reload` raises ConfigError, whose faults are shown to whoever asked, so they must hold no values. `clock`
+    gives seconds since the epoch.
+    `documentation` is a URL to link to.
+    """
+
+    exposition: Callable[[str | None, str | None], Response]
+    snapshot: Callable[[], Snapshot]
+    accounts: Callable[[], tuple[AccountStatus, ...]]
+    reload: Callable[[], None]
+    quit: Callable[[], None]
+    clock: Callable[[], float]
+    version: str
+    telemetry_path: str = "/metrics"
+    lifecycle: bool = False
+    documentation: str | None = None
