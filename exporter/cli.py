@@ -1,0 +1,372 @@
+"""The command line: arguments to calls, errors to one clear line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from exporter import __version__, app, doctor, logs, simulator
+from exporter.config import load
+from exporter.errors import ConfigError, ExporterError
+from exporter.web.listen import parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from exporter.config import Config
+
+ENVIRONMENT: Final = "INTARGET_EXPORTER_"
+OK, FAILED, USAGE = 0, 1, 2
+_FASTEST: Final = 1e6
+
+_DESCRIPTION = """\
+Prometheus exporter for the campaign statistics of InTarget (Email, SMS, Push).
+
+Without a command it polls and serves until SIGTERM or SIGINT. With INTARGET_ACCESS_TOKEN set it needs no
+configuration file.
+"""
+_EPILOG = """\
+Every flag of the serving command can be set in the environment, too, and so can every key of the file outside
+of accounts: INTARGET_EXPORTER_WEB_LISTEN_ADDRESS=:10095, INTARGET_EXPORTER_POLL_WINDOW=7d. A flag beats the
+environment, which beats the file.
+
+Exit codes: 0 for success, 1 for a failure, 2 for a wrong flag or configuration.
+"""
+
+
+class _UsageError(Exception):
+    """A flag or variable is wrong; the text says which and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        code = _run(parsed, os.environ)
+    except ConfigError as error:
+        _complain(*error.faults)
+        code = USAGE
+    except _UsageError as error:
+        _complain(f"intarget-exporter: {error}")
+        code = USAGE
+    except ExporterError as error:
+        _complain(f"intarget-exporter: {error}")
+        code = FAILED
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        code = FAILED
+    sys.exit(code)
+
+
+def _run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    _set_up_logs(parsed, environ)
+    commands: dict[str | None, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
+        None: _serve,
+        "once": _once,
+        "check-config": _check_config,
+        "doctor": _doctor,
+        "simulate": _simulate,
+    }
+    return commands[parsed.command](parsed, environ)
+
+
+def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    options = _options(parsed, environ)
+    if parsed.demo:
+        app.run_demo(parsed.scenario, options)
+    else:
+        app.App(_loader(parsed, environ), options).run()
+    return OK
+
+
+def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config = _only(_loader(parsed, environ)(), parsed.account)
+    result = app.poll_once(config)
+    sys.stdout.write(result.exposition if parsed.output == "text" else result.reconciliation)
+    sys.stdout.flush()
+    for name in result.failed:
+        _complain(f"intarget-exporter: account {name} was not polled successfully; the log above says why")
+    return FAILED if result.failed else OK
+
+
+def _check_config(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config = _loader(parsed, environ)()
+    for warning in config.warnings:
+        _complain(f"warning: {warning}")
+    sys.stdout.write("OK\n")
+    return OK
+
+
+def _doctor(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config = _only(_loader(parsed, environ)(), parsed.account)
+    report = doctor.examine(config, wall=time.time, monotonic=time.monotonic)
+    sys.stdout.write(report.text() if parsed.output == "text" else report.json())
+    sys.stdout.flush()
+    return FAILED if report.level == doctor.PROBLEM else OK
+
+
+def _simulate(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    try:
+        host, port = parse_address(parsed.address)
+    except ValueError:
+        raise _UsageError("--web.listen-address must be like :8080 or 127.0.0.1:8080") from None
+    simulated = simulator.Simulator(
+        parsed.seed, time.time, simulator.SCENARIOS[parsed.scenario], parsed.token, speed=parsed.speed
+    )
+    try:
+        server = simulator.serve(simulated, host or "0.0.0.0", port)  # noqa: S104 - what :PORT means
+    except OSError as error:
+        raise _UsageError(f"can't listen on {parsed.address}: {error.strerror}") from None
+    with server:
+        sys.stdout.write(f"scenario {parsed.scenario}: {server.url} (access-token={parsed.token})\n")
+        sys.stdout.flush()
+        app.wait_for_signal()
+    return OK
+
+
+def _only(config: Config, names: Sequence[str]) -> Config:
+    known = {account.name: account for account in config.accounts}
+    for name in names:
+        if name not in known:
+            raise _UsageError(f"--account: there is no account {name!r}; the file has {', '.join(known)}")
+    if not names:
+        return config
+    return config.model_copy(update={"accounts": tuple(known[name] for name in dict.fromkeys(names))})
+
+
+# Flags and their variables
+
+
+def _loader(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Callable[[], Config]:
+    text = _setting(parsed.config_file, "CONFIG_FILE", environ)
+    path = Path(text) if text else None
+    return lambda: load(path, environ=environ)
+
+
+def _options(parsed: argparse.Namespace, environ: Mapping[str, str]) -> app.Options:
+    default = app.Options()
+    addresses = parsed.listen_address or (environ.get(f"{ENVIRONMENT}WEB_LISTEN_ADDRESS") or "").split(",")
+    web_config = _setting(parsed.web_config, "WEB_CONFIG_FILE", environ)
+    path = _setting(parsed.telemetry_path, "WEB_TELEMETRY_PATH", environ) or default.telemetry_path
+    if not path.startswith("/") or path == "/" or "?" in path or "#" in path:
+        raise _UsageError("--web.telemetry-path must be a path such as /metrics")
+    total = _number("--total-shards", _setting(parsed.total_shards, "TOTAL_SHARDS", environ) or "1")
+    shard = _number("--shard", _setting(parsed.shard, "SHARD", environ) or "0")
+    if total < 1 or not 0 <= shard < total:
+        raise _UsageError("--shard must be at least 0 and less than --total-shards")
+    return app.Options(
+        listen_addresses=tuple(address for address in addresses if address) or default.listen_addresses,
+        telemetry_path=path,
+        web_config=Path(web_config) if web_config else None,
+        lifecycle=parsed.lifecycle or _truth(environ.get(f"{ENVIRONMENT}WEB_ENABLE_LIFECYCLE", "")),
+        shard=shard,
+        total_shards=total,
+    )
+
+
+def _set_up_logs(parsed: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    # The report says it all; the log would stand between its lines
+    default = "error" if parsed.command == "doctor" else "info"
+    level = _setting(parsed.log_level, "LOG_LEVEL", environ) or default
+    form = _setting(parsed.log_format, "LOG_FORMAT", environ) or "logfmt"
+    try:
+        logs.setup(level.lower(), form.lower())
+    except ValueError as error:
+        raise _UsageError(f"--log.level, --log.format: {error}") from None
+
+
+def _setting(flag: str | None, variable: str, environ: Mapping[str, str]) -> str | None:
+    return flag if flag is not None else environ.get(ENVIRONMENT + variable)
+
+
+def _number(flag: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise _UsageError(f"{flag} must be a whole number")
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed <= _FASTEST:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, and at most {_FASTEST:.0f}")
+    return speed
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in {"", "0", "1", "true", "false", "yes", "no"}:
+        raise _UsageError(f"{ENVIRONMENT}WEB_ENABLE_LIFECYCLE must be true or false")
+    return text.lower() in {"1", "true", "yes"}
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        sys.stderr.write(logs.redact(line) + "\n")
+    sys.stderr.flush()
+
+
+def _common(*, configured: bool) -> argparse.ArgumentParser:
+    """Return the flags that may stand before or after the command; anew, as parsers change their parents'."""
+    common = argparse.ArgumentParser(add_help=False)
+    if configured:
+        common.add_argument(
+            "--config.file",
+            dest="config_file",
+            metavar="FILE",
+            default=argparse.SUPPRESS,
+            help="see config.example.yaml (default: one account, if INTARGET_ACCESS_TOKEN is set)",
+        )
+    common.add_argument(
+        "--log.level",
+        dest="log_level",
+        metavar="LEVEL",
+        default=argparse.SUPPRESS,
+        help=f"{', '.join(logs.LEVELS)} (default: info), for doctor error",
+    )
+    common.add_argument(
+        "--log.format",
+        dest="log_format",
+        metavar="FORMAT",
+        default=argparse.SUPPRESS,
+        help=f"{' or '.join(logs.FORMATS)} (default: logfmt)",
+    )
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="intarget-exporter",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_common(configured=True)],
+        allow_abbrev=False,
+    )
+    parser.set_defaults(config_file=None, log_level=None, log_format=None)
+    parser.add_argument("--version", action="version", version=f"intarget-exporter, version {__version__}")
+    _add_serving_flags(parser)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    once = commands.add_parser(
+        "once",
+        parents=[_common(configured=True)],
+        allow_abbrev=False,
+        help="poll every account once and print the exposition",
+        description="Poll every account once and print the exposition. Exit code 1 if an account failed.",
+    )
+    once.add_argument(
+        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
+    )
+    once.add_argument(
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="text: the exposition; json: vendor values, exported values and held corrections of each campaign",
+    )
+    commands.add_parser(
+        "check-config",
+        parents=[_common(configured=True)],
+        allow_abbrev=False,
+        help="report every fault of the configuration at once",
+        description="Report every fault of the configuration at once, with file and line. Polls nothing.",
+    )
+    examined = commands.add_parser(
+        "doctor",
+        parents=[_common(configured=True)],
+        allow_abbrev=False,
+        help="ask and poll every account once and report what is wrong",
+        description="Ask and poll every account once and report, line by line, what works, what doesn't and"
+        " what to do about it. Writes nothing. Exit code 1 if there is a problem.",
+    )
+    examined.add_argument(
+        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
+    )
+    examined.add_argument(
+        "--output", choices=("text", "json"), default="text", help="text: for people; json: for machines"
+    )
+    _add_simulate(commands)
+    return parser
+
+
+def _add_serving_flags(parser: argparse.ArgumentParser) -> None:
+    serving = parser.add_argument_group("serving")
+    serving.add_argument(
+        "--web.listen-address",
+        dest="listen_address",
+        action="append",
+        metavar="ADDRESS",
+        help="such as :10095 or 127.0.0.1:0, which takes any free port; repeatable (default: :10095)",
+    )
+    serving.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        metavar="PATH",
+        help="where metrics are (default: /metrics)",
+    )
+    serving.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        metavar="FILE",
+        help="TLS, client certificates and basic auth, in the format of Prometheus' exporter-toolkit",
+    )
+    serving.add_argument(
+        "--web.enable-lifecycle",
+        dest="lifecycle",
+        action="store_true",
+        help="allow POST /-/reload and /-/quit",
+    )
+    serving.add_argument(
+        "--shard", metavar="N", help="which share of the accounts to poll, from 0 (default: 0)"
+    )
+    serving.add_argument("--total-shards", metavar="N", help="how many shares there are (default: 1)")
+    serving.add_argument(
+        "--demo", action="store_true", help="poll the bundled simulator: no token, no file needed"
+    )
+    serving.add_argument(
+        "--scenario",
+        choices=tuple(simulator.SCENARIOS),
+        default="calm",
+        metavar="NAME",
+        help="what happens in the demo (default: calm); `simulate --help` lists the names",
+    )
+
+
+def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    scenarios = "\n".join(f"  {name:18} {one.description}" for name, one in simulator.SCENARIOS.items())
+    simulate = commands.add_parser(
+        "simulate",
+        parents=[_common(configured=False)],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="serve the bundled simulated API alone",
+        description="Serve the bundled simulated API alone.",
+        epilog=f"scenarios:\n{scenarios}",
+    )
+    simulate.add_argument(
+        "--web.listen-address",
+        dest="address",
+        default="127.0.0.1:8080",
+        metavar="ADDRESS",
+        help="default: 127.0.0.1:8080",
+    )
+    simulate.add_argument(
+        "--scenario", choices=tuple(simulator.SCENARIOS), default="calm", metavar="NAME", help="default: calm"
+    )
+    simulate.add_argument("--seed", type=int, default=1, help="another seed gives other campaigns (default: 1)")
+    simulate.add_argument(
+        "--speed", type=_speed, default=1.0, help="how many times faster than life campaigns run (default: 1)"
+    )
+    simulate.add_argument(
+        "--token", default=simulator.DEMO_TOKEN, help="the access token to be asked for (default: %(default)s)"
+    )
+
+
+if __name__ == "__main__":
+    main()
