@@ -65,7 +65,7 @@ class Running:
     def stop(self) -> float:
         """Stop it, and return how many seconds that took."""
         begun = time.monotonic()
-        if self._thread.is_alive():
+        with contextlib.suppress(RuntimeError):  # it has ended by itself, and its loop is closed
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive()

@@ -69,12 +69,26 @@ def _base(suite: str) -> Path:
     return archive
 
 
+NETWORK_SETTINGS = (
+    "index-url",
+    "extra-index-url",
+    "proxy",
+    "cert",
+    "trusted-host",
+    "default-timeout",
+    "timeout",
+)
+"""Settings of pip that say how it reaches the package index; the others may name files of this machine."""
+
+
 def _pip_files(folder: Path) -> list[str]:
-    """Return the mounts that let pip in the build reach what it reaches here: its settings and certificates."""
+    """Return the mounts that let pip in the build reach the index that it reaches here."""
     settings = {}
     for line in _run("pip", "config", "list").splitlines():
         name, _, value = line.partition("=")
-        settings[name.rpartition(".")[2]] = value.strip("'\"")
+        words = [word for word in value.strip("'\"").split() if not word.startswith("file:")]
+        if words and name.rpartition(".")[2] in NETWORK_SETTINGS:
+            settings[name.rpartition(".")[2]] = " ".join(words)
     mounts = []
     if certificates := settings.get("cert"):
         settings["cert"] = "/run/pip/certificates.pem"
