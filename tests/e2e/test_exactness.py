@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e._debian import UnavailableError, prometheus_3
 from tests.e2e._exactness import FROM_START, Run, increase, steps_down
 from tests.e2e._running import Exporter, raw, scraping, until
 from tests.e2e._scripted import METRICS, Campaign, ScriptedApi
@@ -82,12 +83,19 @@ def latest(prometheus: Prometheus, query: str) -> list[float]:
     return sorted(float(one["value"][1]) for one in prometheus.get("query", query=query)["result"])
 
 
-def test_increases_are_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["installed", "3"])
+def test_increases_are_exact(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over kills, faults, corrections and comings and goings every counter has grown by exactly the truth.
 
-    Raw samples are compared for equality, and for steps down where there must be none; what Prometheus makes
-    of them is a little more, since it extrapolates to the ends of the range.
+    With the installed Prometheus, and with a 3.x where Debian's archive has one. Raw samples are compared for
+    equality, and for steps down where there must be none; what Prometheus makes of them is a little more, since
+    it extrapolates to the ends of the range.
     """
+    if version == "3":
+        try:
+            monkeypatch.setenv("PROMETHEUS", str(prometheus_3()))
+        except UnavailableError as error:
+            pytest.skip(f"no Prometheus 3: {error}")
     _need_prometheus()
     report = Run(tmp_path, seconds=50, kills=20, seed=int(time.time()))()
     print(report.text())

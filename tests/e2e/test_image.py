@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pytest
 
 from exporter import __version__
+from tests.e2e._debian import UnavailableError, base, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,42 +31,16 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
 STOP_WITHIN = 5.0
 UID = PORT = 10095
-BASE_AGE = 7 * 86400
-"""A cached base older than so many seconds is made anew, for its security updates."""
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intarget-exporter-tests"
 COUNTER = "intarget_campaign_messages_sent_total"
 LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 
 
 def _run(*command: str | Path) -> str:
     """Run a command and return what it prints; its complaints are the failure's text."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(
-            f"{command[0]} {command[1]}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"[-8000:]
-        )
-    return done.stdout.strip()
-
-
-def _mirror() -> list[str | Path]:
-    """Return the address of the machine's own Debian mirror, or nothing: debootstrap has a default."""
-    format_ = ("--format", "$(REPO_URI)", "Created-By: Packages", "Component: main")
-    found = _run("apt-get", "indextargets", *format_).split()
-    return [uri for uri in found if uri.rstrip("/").endswith("/debian")][:1]
-
-
-def _base(suite: str) -> Path:
-    """Return an archive of a minimal Debian, made once a week."""
-    archive = CACHE / f"debian-{suite}.tar"
-    if not archive.exists() or time.time() - archive.stat().st_mtime > BASE_AGE:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as name:
-            tree, packed = Path(name, "tree"), Path(name, "base.tar")
-            _run("debootstrap", "--variant=minbase", suite, tree, *_mirror())
-            leave_out = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale")
-            _run("tar", "-C", tree, "-cf", packed, *(f"--exclude=./{path}/*" for path in leave_out), ".")
-            packed.replace(archive)
-    return archive
+    try:
+        return run(*command)
+    except UnavailableError as error:
+        pytest.fail(str(error))
 
 
 NETWORK_SETTINGS = (
@@ -115,16 +89,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     missing = [name for name in ("buildah", "debootstrap", "unshare") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}")
-    base = re.search(r"^ARG BASE=(debian:(\w+)-slim)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert base is not None
+    suite = re.search(r"^ARG BASE=(debian:(\w+)-slim)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert suite is not None
     folder = tmp_path_factory.mktemp("image")
     (folder / "pip").mkdir()
     store = f"--root={folder / 'store'}", f"--runroot={folder / 'run'}", "--storage-driver=vfs"
     buildah = ("buildah", *store)
     try:
         scratch = _run(*buildah, "from", "scratch")
-        _run(*buildah, "add", "--quiet", scratch, _base(base[2]), "/")
-        _run(*buildah, "commit", "--quiet", "--rm", scratch, base[1])
+        _run(*buildah, "add", "--quiet", scratch, base(suite[2]), "/")
+        _run(*buildah, "commit", "--quiet", "--rm", scratch, suite[1])
         options = ("--isolation=chroot", "--format=docker", "--pull-never", "--quiet")
         mounts = _pip_files(folder / "pip")
         version = f"--build-arg=VERSION={__version__}"
