@@ -1,4 +1,4 @@
-"""What holds for every test: where imports come from, that CI skips nothing, that no secrets are shared."""
+"""What holds for every test: where imports come from, that CI skips nothing, no shared secrets, no haste."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 # At the end of the path: `tests._helper` is found here, but `exporter` only where no installed one comes first.
 sys.path.append(str(Path(__file__).parents[1]))
+
+# How long an example takes depends on what else the machine does; the suite has time limits of its own.
+hypothesis.settings.register_profile("exporter", deadline=None)
+hypothesis.settings.load_profile("exporter")
 
 _CI = os.environ.get("CI") == "true"
 

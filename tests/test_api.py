@@ -233,7 +233,7 @@ def test_unknown_endpoint(make: Callable[..., Rig]) -> None:
 SECONDS = st.integers(0, 253_402_300_799)  # to the end of the year 9999
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     query=st.builds(
         Query,

@@ -98,7 +98,7 @@ def test_bare_number(text: str) -> None:
         parse_duration(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(min_value=0, max_value=10**13))
 def test_duration_round_trip(milliseconds: int) -> None:
     """What format_duration writes, parse_duration reads back, to the millisecond."""
@@ -691,7 +691,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert [f"c.yaml: {expected}"] == faults(Path("c.yaml"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.text(alphabet=st.sampled_from("ab:-,{}[]&*!|>'\"%@`#\\ \n\t?<~0"), max_size=40),
     st.sampled_from(["", "a: ", "accounts:\n- "]),

@@ -561,6 +561,5 @@ TestMachine = Machine.TestCase
 TestMachine.settings = settings(
     max_examples=100,
     stateful_step_count=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

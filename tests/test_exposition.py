@@ -187,7 +187,7 @@ def merged_since(snapshot: Snapshot) -> Snapshot:
     )
 
 
-@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.generate))
+@settings(max_examples=40, phases=(Phase.explicit, Phase.generate))
 @given(snapshot=snapshots, per_message=st.booleans(), created=st.booleans())
 @example(snapshot=golden(), per_message=False, created=False)
 @example(snapshot=golden(), per_message=True, created=True)

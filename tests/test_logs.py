@@ -182,7 +182,7 @@ def test_hostile_text_stays_in_its_value(out: io.StringIO, format: str, title: s
     assert line.isprintable()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(), st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text(), max_size=3))
 @example("", {})
 def test_logfmt_reads_back(message: str, values: dict[str, str]) -> None:
@@ -319,7 +319,7 @@ def test_patterns(text: str, expected: str) -> None:
     assert expected == redact(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=4, max_size=30), st.text(max_size=10)
 )

@@ -97,7 +97,7 @@ def answers_anything(draw: st.DrawFn) -> CutApi:
 
 
 @given(answers_anything(), st.sampled_from((10, 30, 500)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_collected_rows_are_the_truth_or_flagged(api: CutApi, per_page: int) -> None:
     """Whatever the server leaves open: every row is there once, or the result says that it is incomplete."""
     poller = Poller(api, per_page=per_page)
@@ -110,7 +110,7 @@ def test_collected_rows_are_the_truth_or_flagged(api: CutApi, per_page: int) -> 
 
 
 @given(answers_anything(), st.integers(0, 2**32), st.sampled_from((1, 2)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_changes_between_two_requests_never_count_twice(api: CutApi, seed: int, every: int) -> None:
     """Renames and new rows in the middle of a poll: no group comes back with more rows than it has."""
     rng = random.Random(seed)

@@ -72,7 +72,7 @@ def test_an_answer_does_not_depend_on_earlier_questions() -> None:
     assert ask(fresh, **FORTNIGHT) == ask(used, **FORTNIGHT)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(0, 1000),
     st.sampled_from(["calm", "recurring", "many-messages", "bounce-spike", "delivery-collapse"]),
@@ -467,7 +467,7 @@ def test_filters_combine() -> None:
     assert [3] == ids(rows(simulator, **span, ids=[1, 3]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.floats(0, 20 * DAY), st.floats(0, 5 * DAY), st.booleans(), st.booleans())
 def test_start_filter_equals_its_definition(
     seed: int,
