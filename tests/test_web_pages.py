@@ -250,7 +250,7 @@ def test_conversions_in_the_list() -> None:
         ConversionSnapshot("Delivered", "7 days", 1154, Decimal("18752.40"), 1),
     )
     text = listed(snapshot(campaign(conversions=conversions))).text
-    assert "1,15418,752.40 EURDelivered, 7 days" in text
+    assert "1,154 deposits18,752.40 EURDelivered, 7 days" in text
 
 
 def test_sort_links() -> None:

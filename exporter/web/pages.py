@@ -512,7 +512,7 @@ def _conversions(row: CampaignRow) -> Child:
     best = broadest(row.campaign.conversions)
     if best is None:
         return fmt.NOTHING
-    lines: list[Child] = [fmt.count(best.deposits)]
+    lines: list[Child] = [fmt.count(best.deposits), " ", "deposit" if best.deposits == 1 else "deposits"]
     if best.amount is not None:
         lines.append([tag("br"), fmt.amount(best.amount, row.currency)])
     lines.append([tag("br"), tag("span", isolated(f"{best.event}, {best.period}", 40), class_="soft small")])

@@ -69,12 +69,13 @@ vertical-align:bottom}
 caption+thead th{border-top:1px solid var(--line)}
 tbody th{font-weight:600}
 .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.num .small{white-space:normal}
 td .badge{margin-top:.1rem}
 .sort{color:inherit;text-decoration:none;display:inline-block}
 .sort:hover{text-decoration:underline}
 .arrow{display:inline-block;width:1em;text-align:center;color:var(--link)}
 .name{overflow-wrap:anywhere;min-width:8.5rem}
-.broad .name{min-width:13rem;max-width:24rem}
+.broad .name{min-width:12rem;max-width:24rem}
 .wide{min-width:14rem}
 time,.fixed{white-space:nowrap}
 .name .soft{font-weight:400;font-size:.8125rem}
