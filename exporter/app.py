@@ -178,11 +178,14 @@ class App:
         A new `exposition` takes the place of the old one once it has everything.
         """
         kept, pollers = self._unchanged(config), {}
+        stay = {account.name for account in config.accounts}
+        same = (self._config.poll.conversions_every is None) == (config.poll.conversions_every is None)
         for name, poller in self._pollers.items():
             if name not in kept:
                 self._unschedule(poller)
                 poller.stop()
-                self._metrics.remove_account(name)
+                if name not in stay or not same:  # what is said of the others goes on
+                    self._metrics.remove_account(name)
         around = Surroundings(
             state=self._state,
             metrics=self._metrics,

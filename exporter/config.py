@@ -525,6 +525,10 @@ def _os_problem(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
+_NOTICED_LATER: Final = ("could not find expected ':'", "found unexpected end of stream")
+"""Problems that YAML notices lines below their cause, which is at the context's mark."""
+
+
 class _Document:
     """A YAML text as a tree of plain values, with the line of everything in it."""
 
@@ -538,6 +542,8 @@ class _Document:
             root = yaml.SafeLoader(text).get_single_node()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
+            if error.context_mark is not None and str(error.problem).startswith(_NOTICED_LATER):
+                mark = error.context_mark
             self._add(mark.line + 1 if mark else 1, (), f"is not valid YAML: {_yaml_problem(error)}")
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
@@ -731,7 +737,9 @@ def _message(kind: str, context: Mapping[str, Any], location: _Location, tree: _
     if kind in _MESSAGES:
         return _MESSAGES[kind].format_map(context)
     if _at(tree, location) is None:
-        return "must not be null; leave it out for the default"
+        keys = tuple(part for part in location if isinstance(part, str))
+        required = isinstance(location[-1], int) or _MODELS[keys[:-1]].model_fields[keys[-1]].is_required()
+        return "must not be null" if required else "must not be null; leave it out for the default"
     for beginning, message in _KINDS:
         if kind.startswith(beginning):
             return message
@@ -838,7 +846,7 @@ class _Loader:
             if tree.get(section, ...) is None:
                 tree[section] = {}  # all its keys are commented out
         for name, dotted in ENVIRONMENT.items():
-            if name in self._environ:
+            if self._environ.get(name, "").strip():  # an empty variable is one that isn't set
                 self._set(tree, name, dotted, self._environ[name])
         for dotted, text in self._overrides.items():
             self._set(tree, f"--{dotted}", dotted, text)

@@ -26,7 +26,8 @@ REDACTED: Final = "***"
 SHORTEST_SECRET: Final = 4
 """Shorter secrets would black out half the log; they are taken out only where they stand as a parameter."""
 
-_CHATTY: Final = ("apscheduler",)  # two lines at INFO for every job run
+# Two lines at INFO for every job run; a traceback with the URL at WARNING for every header that isn't one.
+_CHATTY: Final = {"apscheduler": logging.WARNING, "urllib3.connection": logging.ERROR}
 _RESERVED: Final = frozenset({"ts", "level", "logger", "msg", "exception", "stack"})
 _SENSITIVE_KEY: Final = re.compile(r"access[-_]?token|authorization|password|secret", re.IGNORECASE)
 _BARE: Final = re.compile(r"[A-Za-z0-9_.:/+*@-]+")
@@ -214,8 +215,8 @@ def setup(level: str = "info", format: str = "logfmt", stream: TextIO | None = N
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING if level == "info" else logging.NOTSET)
+    for name, quiet in _CHATTY.items():
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else max(quiet, root.level))
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

@@ -87,6 +87,8 @@ class _Endpoint(Generic[R]):
     last_duration: float | None = None
     failure: PollError | None = None
     requests: deque[float] = field(default_factory=deque)
+    attempts: int = 0
+    requesting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def incomplete(self) -> bool:
@@ -107,11 +109,13 @@ class _Endpoint(Generic[R]):
 class _Reading(Generic[R]):
     """What one poll has read so far; it stands also if the poll then fails.
 
-    `spawn` returns a collector that puts its questions within the poll's deadline.
+    `spawn` returns a collector that puts its questions within the poll's deadline; `attempts` counts the
+    endpoint's requests before the poll.
     """
 
     spawn: Callable[[], Collector[R]]
     now: float
+    attempts: int
     discovered: frozenset[int] | None = None
     collectors: list[Collector[R]] = field(default_factory=list)
 
@@ -344,7 +348,7 @@ class AccountPoller:
         metrics = self._around.metrics
         metrics.poll_started(self.name, endpoint.name)
         deadline = began + self._config.api.deadline
-        reading = _Reading(lambda: self._spawn(endpoint, now, deadline), now)
+        reading = _Reading(lambda: self._spawn(endpoint, now, deadline), now, endpoint.attempts)
         failure: PollError | None = None
         try:
             with self._lock:
@@ -528,7 +532,8 @@ class AccountPoller:
         metrics = self._around.metrics
         reason = None if endpoint.failure is None else endpoint.failure.reason
         metrics.poll_finished(self.name, endpoint.name, endpoint.last_duration or 0.0, reason)
-        metrics.incomplete(self.name, endpoint.name, endpoint.incomplete)
+        if endpoint.failure is None or endpoint.incomplete:  # a poll that failed has proven nothing
+            metrics.incomplete(self.name, endpoint.name, endpoint.incomplete)
         metrics.up(self.name, self.succeeded)
         for (channel, name), steps in merged.corrections.items():
             metrics.correction(self.name, channel, name, steps)
@@ -540,7 +545,7 @@ class AccountPoller:
             "account": self.name,
             "endpoint": endpoint.name,
             "seconds": round(endpoint.last_duration or 0.0, 3),
-            "requests": sum(collector.requests for collector in reading.collectors),
+            "requests": endpoint.attempts - reading.attempts,
             "rows": len(collected.rows),
             "campaigns": len(self.snapshot.campaigns),
             "new": merged.new,
@@ -559,10 +564,12 @@ class AccountPoller:
 
     def _on_request(self, endpoint: str, code: str, seconds: float) -> None:
         self._around.metrics.request(self.name, endpoint, code, seconds)
-        requests, now = self._endpoints[endpoint].requests, self._around.wall()
-        requests.append(now)
-        while requests and requests[0] < now - HOUR:
-            requests.popleft()
+        asked, now = self._endpoints[endpoint], self._around.wall()
+        with asked.requesting:  # several threads ask
+            asked.attempts += 1
+            asked.requests.append(now)
+            while asked.requests[0] < now - HOUR:
+                asked.requests.popleft()
 
 
 def together(calls: Iterable[Callable[[], object]]) -> None:

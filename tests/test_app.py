@@ -250,6 +250,29 @@ def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site) -> None:
         poller.stop()
 
 
+def test_a_reload_forgets_nothing_of_who_stays(site: Site) -> None:
+    """Other settings take nothing from what is counted of an account; conversions that end do, of theirs."""
+    site.add("main")
+    site.write(state={"path": None})
+    running = App(site.load, Options())
+    running._begin(running._config)
+    for endpoint in ("statistics", "conversions"):
+        assert running._pollers["main"].poll(endpoint)
+
+    def samples() -> Samples:
+        return Samples(running._respond(None, None).body.decode())
+
+    site.write(poll={"stale_after": "3h"})
+    running.reload()
+    assert 1 == samples().value("intarget_up")
+    assert 1 == samples().value("intarget_polls_total", endpoint="statistics")
+    site.write(poll={"conversions_every": None})
+    running.reload()
+    assert samples().value("intarget_polls_total", endpoint="conversions") is None
+    for poller in running._pollers.values():
+        poller.stop()
+
+
 def test_a_changed_account_is_polled_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It doesn't wait for its interval, even while a poll with the old settings is still about to end."""
     site.add("main")

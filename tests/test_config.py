@@ -333,9 +333,11 @@ def test_every_scalar_has_a_variable() -> None:
     ("variable", "text", "read"),
     [
         ("POLL_CONVERSIONS_EVERY", "null", lambda config: config.poll.conversions_every is None),
-        ("POLL_STILL_SENDING", "", lambda config: config.poll.still_sending is None),
+        ("POLL_STILL_SENDING", "null", lambda config: config.poll.still_sending is None),
         ("POLL_STILL_SENDING_EVERY", "1m", lambda config: config.poll.still_sending.every == 60),
-        ("STATE_PATH", "", lambda config: config.state.path is None),
+        ("STATE_PATH", "null", lambda config: config.state.path is None),
+        ("STATE_PATH", "", lambda config: config.state.path == Path("intarget-exporter.db")),
+        ("POLL_WINDOW", "", lambda config: config.poll.window == 14 * 86400),
         ("STATE_PATH", "/data/x.db", lambda config: config.state.path == Path("/data/x.db")),
         ("API_REQUESTS_PER_SECOND", " 0.5 ", lambda config: config.api.requests_per_second == 0.5),
         ("METRICS_PER_MESSAGE", "true", lambda config: config.metrics.per_message is True),
@@ -343,7 +345,7 @@ def test_every_scalar_has_a_variable() -> None:
     ],
 )
 def test_environment_values(variable: str, text: str, read: Callable[[Config], bool]) -> None:
-    """Text of the environment becomes each kind of value; null or nothing is none."""
+    """Text of the environment becomes each kind of value; null is none, nothing leaves the default."""
     assert read(load(None, environ={**ENV, f"INTARGET_EXPORTER_{variable}": text}))
 
 
@@ -357,7 +359,8 @@ def test_flag_switches_off_what_the_environment_sets() -> None:
 def test_faults_of_environment_and_flags(write: Callable[[str], Path]) -> None:
     """Faults of variables and flags name them, stand after the file's, and are all there."""
     environ = {
-        "INTARGET_EXPORTER_API_PER_PAGE": "",
+        "INTARGET_EXPORTER_API_PER_PAGE": "null",
+        "INTARGET_EXPORTER_API_TIMEOUT": "",
         "INTARGET_EXPORTER_POLL_STILL_SENDING": "5m",
         "INTARGET_EXPORTER_POLL_WINDOW": CANARY,
     }
@@ -423,9 +426,13 @@ def test_environment_is_checked_beside_a_missing_file() -> None:
         (
             f"a: 1\naccess_token:{CANARY}\nc: d\n",
             (
-                "config.yaml:3: is not valid YAML: "
+                "config.yaml:2: is not valid YAML: "
                 "a line without a colon; write key: value, with a space after the colon"
             ),
+        ),
+        (
+            f'a: 1\nb: "{CANARY}\nc: 1\n',
+            "config.yaml:2: is not valid YAML: found unexpected end of stream",
         ),
         (
             f'a: "{CANARY}\\q"\n',
@@ -440,7 +447,15 @@ def test_environment_is_checked_beside_a_missing_file() -> None:
         (" " * (1 << 20) + "a", "config.yaml: is larger than 1 MiB, so it can't be a config file"),
         ("poll: {window: 1d}\n", "config.yaml:1: accounts: is missing"),
         ("poll:\naccounts: []\n", "config.yaml:2: accounts: must have at least one entry"),
-        ("accounts:\n", "config.yaml:1: accounts: must not be null; leave it out for the default"),
+        ("accounts:\n", "config.yaml:1: accounts: must not be null"),
+        (
+            "accounts: [{name: a, access_token: b, base_url: null}]\n",
+            "config.yaml:1: accounts[0].base_url: must not be null; leave it out for the default",
+        ),
+        (
+            ACCOUNTS + "poll: {refresh: [null]}\n",
+            "config.yaml:2: poll.refresh[0]: must not be null",
+        ),
         (f"accounts: {CANARY}\n", "config.yaml:1: accounts: must be a list, each entry beginning with -"),
         (
             ACCOUNTS + "api: {retries: !secret 5}\n",

@@ -231,6 +231,22 @@ def test_the_scheduler_is_quiet_at_info(out: io.StringIO) -> None:
     assert ["missed", "Running job again"] == [parse_logfmt(line)["msg"] for line in lines(out)]
 
 
+def test_urllib3_is_quiet_about_headers(out: io.StringIO) -> None:
+    """A header that isn't one is a warning of urllib3, with the URL in it: only for debugging."""
+    logger = logging.getLogger("urllib3.connection")
+    for level in ("info", "warning", "error", "debug"):
+        setup(level, "logfmt", out)
+        logger.warning("Failed to parse headers")
+    assert ["Failed to parse headers"] == [parse_logfmt(line)["msg"] for line in lines(out)]
+
+
+def test_levels_hold_for_quiet_loggers(out: io.StringIO) -> None:
+    """What is quieter than the rest is never louder than what was asked for."""
+    setup("error", "logfmt", out)
+    logging.getLogger("apscheduler").warning("no")
+    assert [] == lines(out)
+
+
 def test_default_stream(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a stream the log goes to stderr."""
     setup()

@@ -621,6 +621,22 @@ def test_incomplete_stays_until_it_is_disproven(world: World) -> None:
     assert 70 == len(world.scrape().series(SENT))
 
 
+def test_what_was_never_read_is_not_complete(world: World) -> None:
+    """Before the first success nothing is said of completeness; a later failure takes back nothing."""
+    labels = {"endpoint": "statistics"}
+    world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
+    world.api.fault = lambda _: (500, {}, b"")
+    world.start()
+    assert not world.poll()
+    assert world.value("intarget_results_incomplete", **labels) is None
+    world.api.fault = lambda _: None
+    assert world.poll(at=NOW + 300)
+    assert 0 == world.value("intarget_results_incomplete", **labels)
+    world.api.fault = lambda _: (500, {}, b"")
+    assert not world.poll(at=NOW + 600)
+    assert 0 == world.value("intarget_results_incomplete", **labels)
+
+
 def test_incomplete_ends_with_the_window(world: World) -> None:
     """Once the seconds in doubt have left the window there is nothing to doubt."""
     world.api.rows[STATISTICS] = [row(10 + index, NOW - 13.9 * DAY) for index in range(30)]

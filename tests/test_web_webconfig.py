@@ -330,6 +330,18 @@ def test_users_are_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert {"carol"} == set(file.current().users)
 
 
+@pytest.mark.parametrize("text", ["", "basic_auth_users: {}"])
+def test_a_running_server_lets_nobody_in_without_a_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """A file that is empty for a moment, while it is written anew, doesn't turn passwords off."""
+    path = written(tmp_path, f"basic_auth_users: {{alice: {HASH}}}")
+    file = WebConfigFile(path)
+    path.write_text(text)
+    assert {"alice"} == set(file.current().users)
+    assert "removing all basic_auth_users needs a restart" in caplog.text
+
+
 def test_turning_tls_on_needs_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A running server can't change its protocol; it says so."""
     path = written(tmp_path, "")

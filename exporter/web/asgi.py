@@ -34,7 +34,7 @@ _CHUNK: Final = 64 * 1024
 _SEND_SECONDS: Final = 60.0
 _WORKERS: Final = 4
 _MAX_COMPUTING: Final = 40
-"""Expositions and pages under way at once, as exporters' usual --web.max-requests."""
+"""Pages under way at once. Scrapes aren't refused: connections are bounded, and each waits for milliseconds."""
 _TEXT: Final = "text/plain; charset=utf-8"
 _READ: Final = ("GET", "HEAD")
 _CHANGE: Final = ("POST", "PUT")
@@ -66,6 +66,10 @@ class _Request:
     headers: dict[str, str]
 
 
+_Route: TypeAlias = "tuple[tuple[str, ...], Callable[[_Request], Awaitable[_Answer]]]"
+"""Methods that are allowed, and what answers them."""
+
+
 class WebApp:
     """The application for `site`. `config` gives the web configuration of the moment; close it after use."""
 
@@ -77,7 +81,7 @@ class WebApp:
         self._computing = 0
         self._bucket: _Bucket | None = None
         self._limits: set[asyncio.Timeout] = set()
-        self._routes: dict[str, tuple[tuple[str, ...], Callable[[_Request], Awaitable[_Answer]]]] = {
+        self._routes: dict[str, _Route] = {
             "/": (_READ, self._status),
             "/campaigns": (_READ, self._campaigns),
             "/-/healthy": (_READ, self._healthy),
@@ -140,7 +144,10 @@ class WebApp:
                 return _text(503, "too many passwords to check; try again", ("retry-after", "1"))
             if verdict is Verdict.REFUSED:
                 return _text(401, "unauthorized", ("www-authenticate", 'Basic realm="intarget-exporter"'))
-        methods, handler = self._routes.get(request.path) or (_READ, self._other)
+        route = self._routes.get(request.path) or self._campaign_route(request)
+        if route is None:
+            return _text(404, "not found; / has links to what there is")
+        methods, handler = route
         if request.method not in methods:
             return _text(405, f"use {' or '.join(methods)}", ("allow", ", ".join(methods)))
         return await handler(request)
@@ -165,7 +172,8 @@ class WebApp:
             self._computing -= 1
 
     async def _metrics(self, request: _Request) -> _Answer:
-        return await self._compute(partial(self._exposition, request))
+        work = partial(self._exposition, request)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def _exposition(self, request: _Request) -> _Answer:
         response = self._site.exposition(request.headers.get("accept"), request.headers.get("accept-encoding"))
@@ -225,14 +233,17 @@ class WebApp:
             lambda: _html(200, pages.campaigns(frame, snapshot, campaigns.select(snapshot, query))),
         )
 
-    async def _other(self, request: _Request) -> _Answer:
+    def _campaign_route(self, request: _Request) -> _Route | None:
         # From the raw path: an account's name may hold an encoded slash.
         match request.raw_path.split("/"):
             case ["", "campaigns", account, number] if _ID.fullmatch(number):
-                frame, snapshot = self._frame(), self._site.snapshot()
-                return await self._compute(partial(_campaign, frame, snapshot, unquote(account), int(number)))
+                return _READ, partial(self._campaign, unquote(account), int(number))
             case _:
-                return _text(404, "not found; / has links to what there is")
+                return None
+
+    async def _campaign(self, account: str, number: int, _request: _Request) -> _Answer:
+        frame, snapshot = self._frame(), self._site.snapshot()
+        return await self._compute(partial(_campaign, frame, snapshot, account, number))
 
 
 class _Bucket:

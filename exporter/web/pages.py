@@ -112,7 +112,7 @@ def campaigns(frame: Frame, snapshot: Snapshot, listing: Listing) -> str:
 def campaign(frame: Frame, account: AccountSnapshot, found: Sequence[CampaignSnapshot]) -> str:
     """Return ``/campaigns/<account>/<id>``: one campaign, channel by channel. `found` has at least one."""
     first = found[0]
-    title = first.campaign_name or first.message_title or f"Campaign {first.campaign_id}"
+    title = _named(first)
     facts = (
         ("Account", isolated(account.account)),
         ("Campaign id", str(first.campaign_id)),
@@ -356,8 +356,14 @@ def _endpoint(frame: Frame, endpoint: EndpointStatus) -> Sequence[Child]:
         fmt.count(endpoint.polls),
         fmt.count(round(endpoint.requests_per_hour)),
         endpoint.page_cap,
-        tag("span", "incomplete", class_="badge near") if endpoint.incomplete else "complete",
+        _completeness(endpoint),
     )
+
+
+def _completeness(endpoint: EndpointStatus) -> Child:
+    if endpoint.incomplete:
+        return tag("span", "incomplete", class_="badge near")
+    return fmt.NOTHING if endpoint.last_success is None else "complete"
 
 
 # The table of campaigns
@@ -477,9 +483,14 @@ def _campaign_table(frame: Frame, listing: Listing) -> Markup:
     return _table(caption, columns, rows, "Tracked campaigns", "broad")
 
 
+def _named(item: CampaignSnapshot) -> str:
+    """Return what people call the campaign, never an empty text."""
+    return item.campaign_name.strip() or item.message_title.strip() or f"Campaign {item.campaign_id}"
+
+
 def _campaign_row(frame: Frame, row: CampaignRow) -> Sequence[Child]:
     item = row.campaign
-    name = item.campaign_name or item.message_title or f"Campaign {item.campaign_id}"
+    name = _named(item)
     under = f"id {item.campaign_id}"
     if item.message_title not in ("", name):
         under += f" \u00b7 {item.message_title}"

@@ -158,6 +158,9 @@ class WebConfigFile:
                 config = load(self._path)
                 if (config.tls is None) != (self._config.tls is None) or config.http2 != self._config.http2:
                     raise ConfigError([f"{self._path}: turning TLS or HTTP/2 on or off needs a restart"])  # noqa: TRY301
+                if self._config.users and not config.users:
+                    # A file that is being rewritten is empty for a moment, in which everybody would be let in
+                    raise ConfigError([f"{self._path}: removing all basic_auth_users needs a restart"])  # noqa: TRY301
             except ConfigError as error:
                 _log.error("web configuration not reloaded: %s", "; ".join(error.faults))
             else:
