@@ -61,6 +61,8 @@ from exporter.records import CONVERSIONS, STATISTICS, Query, Reply
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from exporter.config import AccountConfig, ApiConfig
+
 PATHS: Final = {
     STATISTICS: "/rest/campaign/statistics",
     CONVERSIONS: "/rest/campaign/statistic-conversions",
@@ -99,6 +101,20 @@ class ApiSettings:
     max_response_bytes: int
     proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+
+    @classmethod
+    def of(cls, account: AccountConfig, api: ApiConfig) -> ApiSettings:
+        """Return the settings of one account as they are configured."""
+        return cls(
+            base_url=account.base_url,
+            timeout=api.timeout,
+            retries=api.retries,
+            concurrency=api.concurrency,
+            requests_per_second=api.requests_per_second,
+            max_response_bytes=api.max_response_bytes,
+            proxy=None if api.proxy is None else api.proxy.get_secret_value(),
+            ca_file=None if api.ca_file is None else str(api.ca_file),
+        )
 
 
 class RateLimiter:

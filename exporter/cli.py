@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from exporter import __version__, app, doctor, logs, simulator
+from exporter import __version__, app, backfill, doctor, logs, simulator
 from exporter.config import load
 from exporter.errors import ConfigError, ExporterError
 from exporter.web.listen import parse_address
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 ENVIRONMENT: Final = "INTARGET_EXPORTER_"
 OK, FAILED, USAGE = 0, 1, 2
 _FASTEST: Final = 1e6
+_SIGNALS_EVERY: Final = 0.1  # seconds
 
 _DESCRIPTION = """\
 Prometheus exporter for the campaign statistics of InTarget (Email, SMS, Push).
@@ -47,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parsed = _parser().parse_args(arguments)
     try:
         code = _run(parsed, os.environ)
+        sys.stdout.flush()
     except ConfigError as error:
         _complain(*error.faults)
         code = USAGE
@@ -61,16 +67,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         code = FAILED
+    except OSError as error:  # the output, above all: everything else is dealt with where it happens
+        _complain(f"intarget-exporter: {error.strerror or type(error).__name__}; is there room for the output?")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+        code = FAILED
     sys.exit(code)
 
 
 def _run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if parsed.command is not None and parsed.demo:
+        raise _UsageError(f"--demo polls and serves; it can't go with {parsed.command}")
     _set_up_logs(parsed, environ)
     commands: dict[str | None, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
         None: _serve,
         "once": _once,
         "check-config": _check_config,
         "doctor": _doctor,
+        "backfill": _backfill,
         "simulate": _simulate,
     }
     return commands[parsed.command](parsed, environ)
@@ -78,6 +91,8 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     options = _options(parsed, environ)
+    if parsed.demo and parsed.config_file:
+        raise _UsageError("--demo goes without --config.file: it polls nothing but the simulator")
     if parsed.demo:
         app.run_demo(parsed.scenario, options)
     else:
@@ -97,7 +112,13 @@ def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _check_config(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = _loader(parsed, environ)()
-    for warning in config.warnings:
+    warnings = [*config.warnings]
+    for account in config.accounts:
+        try:
+            account.read_token(environ)
+        except ConfigError as error:  # here, and now: it may be there where the exporter runs
+            warnings += [f"{fault}; without it the exporter doesn't start" for fault in error.faults]
+    for warning in warnings:
         _complain(f"warning: {warning}")
     sys.stdout.write("OK\n")
     return OK
@@ -109,6 +130,30 @@ def _doctor(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     sys.stdout.write(report.text() if parsed.output == "text" else report.json())
     sys.stdout.flush()
     return FAILED if report.level == doctor.PROBLEM else OK
+
+
+def _backfill(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    given = {"--from": parsed.first, "--to": parsed.last, "--output": parsed.output}
+    missing = [flag for flag, value in given.items() if not value]
+    if missing:
+        raise _UsageError(f"backfill needs {', '.join(missing)} as well; see backfill --help")
+    wanted = backfill.order(parsed.first, parsed.last, parsed.step, Path(parsed.output))
+    config = _only(_loader(parsed, environ)(), parsed.account)
+    stop = threading.Event()
+    progress = backfill.Progress(sys.stderr, sys.stdout, time.monotonic)
+    around = backfill.Around(stop, time.time, time.monotonic, progress)
+    with ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
+        # In a thread of its own: a signal handler may not set what its own thread is just waiting for
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        work = pool.submit(backfill.run, config, wanted, around)
+        while not work.done():
+            wait([work], timeout=_SIGNALS_EVERY)
+        faults = work.result()
+    for fault in faults:
+        _complain(f"intarget-exporter: {fault}")
+    return FAILED if faults else OK
 
 
 def _simulate(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
@@ -156,6 +201,8 @@ def _options(parsed: argparse.Namespace, environ: Mapping[str, str]) -> app.Opti
     path = _setting(parsed.telemetry_path, "WEB_TELEMETRY_PATH", environ) or default.telemetry_path
     if not path.startswith("/") or path == "/" or "?" in path or "#" in path:
         raise _UsageError("--web.telemetry-path must be a path such as /metrics")
+    if f"{path}/".startswith(("/campaigns/", "/-/")):
+        raise _UsageError("--web.telemetry-path is that of another page; choose one such as /metrics")
     total = _number("--total-shards", _setting(parsed.total_shards, "TOTAL_SHARDS", environ) or "1")
     shard = _number("--shard", _setting(parsed.shard, "SHARD", environ) or "0")
     if total < 1 or not 0 <= shard < total:
@@ -291,6 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     examined.add_argument(
         "--output", choices=("text", "json"), default="text", help="text: for people; json: for machines"
     )
+    _add_backfill(commands)
     _add_simulate(commands)
     return parser
 
@@ -335,6 +383,44 @@ def _add_serving_flags(parser: argparse.ArgumentParser) -> None:
         default="calm",
         metavar="NAME",
         help="what happens in the demo (default: calm); `simulate --help` lists the names",
+    )
+
+
+def _add_backfill(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    filled = commands.add_parser(
+        "backfill",
+        parents=[_common(configured=True)],
+        allow_abbrev=False,
+        help="write the history of a span of time as files for promtool",
+        description="Write the history of a span of time as OpenMetrics files, one for each account and month,"
+        " for `promtool tsdb create-blocks-from openmetrics FILE DATA`. After an interruption the same command"
+        " goes on from there. Exit code 1 if an account failed, or something is missing.",
+    )
+    filled.add_argument(
+        "--from",
+        dest="first",
+        metavar="TIME",
+        help="2026-01-31 (its first second) or 2026-01-31T12:00:00Z; UTC",
+    )
+    filled.add_argument(
+        "--to",
+        dest="last",
+        metavar="TIME",
+        help="2026-06-30 (its last second) or 2026-06-30T12:00:00Z; UTC, included; at most now",
+    )
+    filled.add_argument(
+        "--step",
+        default="1d",
+        metavar="DURATION",
+        help="how far samples are apart, at least 1m (default: 1d); a step costs a request or more",
+    )
+    filled.add_argument(
+        "--output",
+        metavar="DIR",
+        help="where the files go, and what was answered so far (a hidden file for each account)",
+    )
+    filled.add_argument(
+        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
     )
 
 

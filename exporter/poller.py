@@ -174,16 +174,7 @@ class AccountPoller:
         self._discovered_at = -math.inf
         self._remembered: dict[str, str] = {}
         self._api = ApiClient(
-            ApiSettings(
-                base_url=account.base_url,
-                timeout=config.api.timeout,
-                retries=config.api.retries,
-                concurrency=config.api.concurrency,
-                requests_per_second=config.api.requests_per_second,
-                max_response_bytes=config.api.max_response_bytes,
-                proxy=None if config.api.proxy is None else config.api.proxy.get_secret_value(),
-                ca_file=None if config.api.ca_file is None else str(config.api.ca_file),
-            ),
+            ApiSettings.of(account, config.api),
             token=account.read_token,
             stop=self._stop,
             on_request=self._on_request,

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"},
     "logs": set(),
     "config": {"errors", "logs"},
-    "api": {"errors", "exporter", "records"},
+    "api": {"config", "errors", "exporter", "records"},
     "ranges": {"records"},
     "schedule": {"ranges", "records"},
     "evidence": {"ranges", "records"},
@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "records",
         "state",
     },
-    "cli": _POLLING | {"app", "doctor", "exporter", "poller", "simulator", "web"},
+    "backfill": _ANSWERS | {"catalogue", "config", "logs", "writer"},
+    "cli": _POLLING | {"app", "backfill", "doctor", "exporter", "poller", "simulator", "web"},
 }
 
 # Modules with effects or time in them, and the only parts that may import them. Third-party ones are all here.
@@ -68,6 +69,7 @@ ONLY_IN: dict[str, set[str]] = {
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "requests": {"api"},
+    "tqdm": {"backfill"},
     "urllib3": {"api"},
     "yaml": {"config", "web"},
     "argparse": {"cli"},

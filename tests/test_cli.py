@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import __version__, app, cli, doctor, simulator
+from exporter import __version__, app, backfill, cli, doctor, simulator
 from exporter.errors import ConfigError, StateLockedError
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ accounts:
   - {name: main, access_token: some-long-token, base_url: "http://127.0.0.1:9"}
   - {name: other, access_token: another-long-token, base_url: "http://127.0.0.1:9"}
 """
+BACKFILL = ("backfill", "--from=2026-01-01", "--to=2026-01-31", "--output=out")
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +200,7 @@ def test_wrong_flags(
         ("--demo", "--scenario=none"),
         ("once", "--output=xml"),
         ("once", "--web.listen-address=:1"),
+        ("backfill", "--too=2026-01-01"),
         ("simulate", "--seed=x"),
         ("simulate", "--speed=fast"),
     ],
@@ -268,6 +273,44 @@ def test_check_config(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert error.startswith("warning: ")
 
 
+def test_check_config_warns_of_tokens(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token that can't be read here is no fault of the file; without it the exporter won't start."""
+    Path(file).write_text("accounts: [{name: main, access_token_file: /nowhere}]\n")
+    assert 0 == run("check-config", "--config.file", file)
+    out, error = capsys.readouterr()
+    assert "OK\n" == out
+    assert (
+        "warning: account main: access_token_file: the file does not exist;"
+        " without it the exporter doesn't start\n"
+    ) == error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--web.telemetry-path=/-/ready",),
+        ("--web.telemetry-path=/campaigns",),
+        ("--demo", "--config.file=/nowhere.yaml"),
+        ("--demo", "check-config"),
+    ],
+)
+def test_flags_that_contradict(
+    arguments: tuple[str, ...], served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can't be meant is refused in one line, and not ignored."""
+    assert 2 == run(*arguments)
+    assert 1 == capsys.readouterr().err.count("\n")
+    assert [] == served
+
+
+def test_output_that_cannot_be_written(file: str) -> None:
+    """A full disk is one line and code 1, no traceback."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "exporter.cli", "check-config", f"--config.file={file}"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (1, 1) == (done.returncode, done.stderr.count("\n"))
+
+
 def test_check_config_says_every_fault(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     """All faults at once, each with file, line and path, none with a value."""
     Path(file).write_text(CONFIG + "poll:\n  window: hush\n  wimdow: 1d\napi:\n  retries: -7\n")
@@ -280,7 +323,7 @@ def test_check_config_says_every_fault(file: str, capsys: pytest.CaptureFixture[
     assert "-7" not in error
 
 
-@pytest.mark.parametrize("command", [(), ("once",), ("check-config",), ("doctor",)])
+@pytest.mark.parametrize("command", [(), ("once",), ("check-config",), ("doctor",), BACKFILL])
 def test_missing_configuration(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """Neither file nor token, or a file that isn't there: one line that says what to do, and code 2."""
     assert 2 == run(*command)
@@ -319,6 +362,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         "once",
         "check-config",
         "doctor",
+        "backfill",
         "simulate",
         "--demo",
         "--web.config.file",
@@ -378,3 +422,76 @@ def test_doctor_logs_only_errors(file: str, monkeypatch: pytest.MonkeyPatch) -> 
     run("doctor", "--config.file", file)
     run("doctor", "--config.file", file, "--log.level=info")
     assert ["error", "info"] == given
+
+
+def test_backfill(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`backfill` reads its arguments, takes the accounts named, and fails if something is missing."""
+    made: list[tuple[list[str], backfill.Order]] = []
+    faults = iter([(), ("account main: something is missing",)])
+
+    def run_it(config: Config, wanted: backfill.Order, around: backfill.Around) -> tuple[str, ...]:
+        assert not around.stop.is_set()
+        made.append(([account.name for account in config.accounts], wanted))
+        around.progress.say("done")
+        return next(faults)
+
+    monkeypatch.setattr(backfill, "run", run_it)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    assert 0 == run(*BACKFILL, "--config.file", file)
+    assert ("done\n", "") == capsys.readouterr()
+    assert 1 == run("--config.file", file, *BACKFILL, "--step=1h", "--account=other")
+    assert ("done\n", "intarget-exporter: account main: something is missing\n") == capsys.readouterr()
+    first, last = 1_767_225_600, 1_769_903_999
+    expected = [
+        (["main", "other"], backfill.Order(first, last, 86_400, Path("out"))),
+        (["other"], backfill.Order(first, last, 3_600, Path("out"))),
+    ]
+    assert expected == made
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--from=2026-01-32",), ["--from"]),
+        (("--from=2026-02-01",), ["--from"]),
+        (("--to=31.1.2026", "--step=1"), ["--to", "--step"]),
+        (("--step=0s",), ["--step"]),
+        (("--from=", "--output="), ["backfill needs --from, --output as well; see backfill --help"]),
+    ],
+)
+def test_wrong_times(
+    flags: tuple[str, ...], named: list[str], file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each fault is one line that names its flag, with code 2."""
+    assert 2 == run(*BACKFILL, "--config.file", file, *flags)
+    error = capsys.readouterr().err.splitlines()
+    assert named == [line.split(": ")[1] for line in error]
+
+
+def test_backfill_for_real(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It asks with the true clocks, stops on a signal, and says what a token that is no good means."""
+    with simulator.serve(simulator.demo(time.time, "calm")) as server:
+        text = CONFIG.replace("http://127.0.0.1:9", server.url).replace("some-long-token", simulator.DEMO_TOKEN)
+        Path(file).write_text(text + "api: {requests_per_second: 1000}\n")
+        today = backfill.format_time(time.time())[:10]
+        flags = (
+            "backfill",
+            "--config.file",
+            file,
+            f"--from={today}",
+            f"--to={today}",
+            "--output=out",
+            "--step=1h",
+        )
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        assert 0 == run(*flags, "--account=main")
+        assert before == {number: signal.getsignal(number) for number in before}
+        out, error = capsys.readouterr()
+        assert "" == error
+        assert "account main: --to was still to come" in out
+        assert [f"main-{today[:7]}.om"] == [path.name for path in (tmp_path / "out").glob("*.om")]
+        assert 1 == run(*flags)
+    out, error = capsys.readouterr()
+    assert "nothing was asked" in out
+    assert (1, True) == (error.count("\n"), "account other: " in error)
+    assert [] == [token for token in (simulator.DEMO_TOKEN, "another-long-token") if token in out + error]

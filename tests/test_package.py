@@ -109,7 +109,7 @@ def _requirement(line: str) -> str:
 
 def test_every_dependency_has_a_reason() -> None:
     """Each line of a requirement ends with a comment that says what it is for, or its name does."""
-    self_evident = {"mypy", "pytest", "ruff", "types-pyyaml", "types-requests"}
+    self_evident = {"mypy", "pytest", "ruff", "types-pyyaml", "types-requests", "types-tqdm"}
     wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
     text = (ROOT / "pyproject.toml").read_text()
     commented = set(re.findall(r'^  "([^"]+)", +# \w', text, re.MULTILINE))
