@@ -25,8 +25,7 @@ LIFETIME: Final = 86400.0
 """Seconds for which something learned about the server is believed."""
 
 RISING_AT_LEAST: Final = 12
-RISING_SHARE: Final = 0.9
-"""Identifiers are taken to rise with the start if so many in a row, of so many at least, do."""
+"""Identifiers are taken to rise with the start if so many in a row do, without exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +47,25 @@ class Evidence:
 
     `most` is the largest number of rows that it has returned to one question, and `cut` is true once an answer
     of that size was seen to lack rows. `from_inclusive`: a row that starts exactly at startFrom came back.
-    `totals`: no total-count header was caught in a lie. `send_filter`: whether a send filter selects at all,
+    `totals`: whether a total-count header can be believed, `send_filter`: whether a send filter selects at all,
     and `combines`: whether it does so together with a start filter (None: not tried). `widened`: the size that
     no wider question could exceed. `per_page`: what replaces a configured perPage that proved too small.
     `searched`: the identifiers that were asked for in search of more campaigns of a dense second.
+    `unfinished`: campaigns that polls which were cut short have read by their identifiers.
     """
 
     since: float = 0.0
     most: int = 0
     cut: bool = False
     from_inclusive: bool = False
-    totals: bool = True
+    totals: bool | None = None
     send_filter: bool | None = None
     combines: bool | None = None
     widened: int = 0
     per_page: int = 0
     dense: dict[int, DenseSecond] = field(default_factory=dict)
     searched: set[int] = field(default_factory=set)
+    unfinished: set[int] = field(default_factory=set)
 
     def expire(self, now: float) -> None:
         """Forget everything that is older than a day: the server may have been changed."""
@@ -125,10 +126,10 @@ class RowMap:
 
     def ids_rise(self) -> bool:
         """Whether campaigns that start later have higher identifiers, as far as known; False if too few are."""
-        lowest = {start: min(self._campaign[group] for group in groups) for start, groups in self._at.items()}
-        ids = [lowest[start] for start in sorted(lowest)]
-        rises = sum(earlier < later for earlier, later in pairwise(ids))
-        return len(ids) > RISING_AT_LEAST and rises >= RISING_SHARE * (len(ids) - 1)
+        order = [sorted(self._campaign[group] for group in self._at[start]) for start in sorted(self._at)]
+        return len(order) > RISING_AT_LEAST and all(
+            earlier[-1] < later[0] for earlier, later in pairwise(order)
+        )
 
     def before(self, second: int) -> float | None:
         """Return the last start below `second`, if any."""

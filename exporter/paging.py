@@ -20,9 +20,17 @@ from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from exporter.errors import ClientError, ExporterError
+from exporter.errors import (
+    BadResponseError,
+    ClientError,
+    ExporterError,
+    RequestTimeoutError,
+    ServerError,
+    TooLargeError,
+)
 from exporter.evidence import DOCUMENTED_DEFAULT, DenseSecond
 from exporter.ranges import subtract, union
 from exporter.records import Collected, Page, Query, R, TimeRange
@@ -46,6 +54,9 @@ OLDEST: Final = 946_684_800
 """No campaign started before it."""
 SENDER_QUESTIONS: Final = 60
 """How many questions one discovery of still sending campaigns may cost where filters don't combine."""
+
+UNTOLD: Final = (ClientError, ServerError, RequestTimeoutError, TooLargeError, BadResponseError)
+"""How a question may fail that only looks for a proof, without the poll failing."""
 
 T = TypeVar("T")
 
@@ -98,6 +109,8 @@ class Collector(Generic[R]):
         self._answers: list[tuple[tuple[R, ...], bool]] = []
         self._ranges: list[TimeRange] = []
         self._ids: set[int] = set()
+        self._told: set[int] = set()
+        self._dense: set[int] = set()  # seconds read by campaign, to be judged once all is read
         self._doubt: tuple[TimeRange, int] | None = None
         self._accepted: list[tuple[TimeRange, int]] = []
         self._incomplete = False
@@ -124,6 +137,7 @@ class Collector(Generic[R]):
             ranges=union(self._ranges),
             ids=frozenset(self._ids),
             incomplete=self._incomplete,
+            told=frozenset(self._told),
         )
 
     # by start
@@ -148,16 +162,28 @@ class Collector(Generic[R]):
             self._take(span, page, gaps, stuck)
 
         while True:
-            self._work(pick, self._question, take)
+            self._going_on(lambda: self._work(pick, self._question, take))
             # First those that have rows exactly at their second: these can tell whether startFrom is inclusive
             stuck.sort(key=lambda entry: entry[0].part.first not in {row.start for row in entry[1].rows})
             for span, page, per_page in stuck:
-                self._settle(span, page, per_page)
+                self._going_on(partial(self._settle, span, page, per_page))
             stuck.clear()
             lowered = self._lowered_cap()
             if not lowered:
+                for second in sorted(self._dense):
+                    self._judge_dense(second)
+                self._dense.clear()
+                self._evidence.unfinished.clear()
                 return
             gaps.extend(_Gap(part, part.seconds) for part in lowered)
+
+    def _going_on(self, read: Callable[[], None]) -> None:
+        """Read; if that fails, the next poll needn't read the same campaigns again."""
+        try:
+            read()
+        except ExporterError:
+            self._evidence.unfinished |= self._ids
+            raise
 
     def _take(
         self, span: _Span, page: Page[R], gaps: list[_Gap], stuck: list[tuple[_Span, Page[R], int]]
@@ -193,13 +219,29 @@ class Collector(Generic[R]):
 
     def _complete(self, page: Page[R]) -> bool:
         evidence = self._evidence
-        if page.total is not None and evidence.totals:
+        if page.total is not None and evidence.totals is not False:
             short = page.size < min(DOCUMENTED_DEFAULT, self._per_page)
             if page.total < page.size or (short and page.total != page.size):
                 evidence.totals = False
-            else:
-                return page.total == page.size
+            elif page.total > page.size:
+                return False
+            elif short or evidence.proves(page.size, self._per_page) or self._totals_hold(page):
+                return True
         return evidence.proves(page.size, self._per_page)
+
+    def _totals_hold(self, page: Page[R]) -> bool:
+        """Whether the header counts all rows, not the page's: an answer of one row tells, and one of none."""
+        evidence = self._evidence
+        if evidence.totals is None:
+            starts = [math.floor(row.start) for row in page.rows]
+            try:
+                one = self._put(Query(start_from=min(starts) - 1, start_to=max(starts) + 1, per_page=1))
+                none = self._put(Query(start_from=NEVER.first, start_to=NEVER.last, per_page=1))
+            except UNTOLD:
+                evidence.totals = False
+                return False
+            evidence.totals = (one.total or 0) > one.size and none.total == none.size
+        return evidence.totals
 
     def _carve(self, gaps: list[_Gap], send: TimeRange | None) -> _Span:
         """Take the latest seconds off the last gap: as many as one answer will probably hold."""
@@ -251,11 +293,12 @@ class Collector(Generic[R]):
         part = span.part
         self._answers.append((page.rows, True))
         self._ranges.append(part)
+        explored = self._map.explored if span.send is None else ()
+        new = sum(gap.seconds for gap in subtract([part], explored))
+        if 2 * new > part.seconds:
+            measured = page.size / part.seconds
+            self._rate = measured if self._rate is None else (self._rate + measured) / 2
         if span.send is None:
-            new = sum(gap.seconds for gap in subtract([part], self._map.explored))
-            if 2 * new > part.seconds:
-                measured = page.size / part.seconds
-                self._rate = measured if self._rate is None else (self._rate + measured) / 2
             self._map.replace(part, page.rows)
             self._map.explored = union([*self._map.explored, part])
             self._accepted.append((part, page.size))
@@ -268,7 +311,7 @@ class Collector(Generic[R]):
             self._map.add(page.rows)
             self._suspects.append((part, page.size))
             self._look_for_cuts()
-        if page.total is not None and self._evidence.totals:
+        if page.total is not None and self._evidence.totals is not False:
             self._rate = page.total / part.seconds
         elif page.rows:
             starts = [row.start for row in page.rows]
@@ -317,9 +360,13 @@ class Collector(Generic[R]):
             return []
         self._evidence.forget(self._now)
         again = [done for done, rows in self._accepted if rows >= DOCUMENTED_DEFAULT]
+        again += [TimeRange(second, second) for second in self._dense]
+        self._dense.clear()
+        self._ids.clear()
         for rows in (rows for _, rows in self._accepted):
             self._evidence.observe(rows)
         self._ranges = list(subtract(self._ranges, again))
+        self._answers = [(rows, proven and len(rows) < DOCUMENTED_DEFAULT) for rows, proven in self._answers]
         self._accepted.clear()
         return again
 
@@ -354,10 +401,10 @@ class Collector(Generic[R]):
             self._evidence.per_page = 2 * self._per_page
             try:
                 answer = self._put(question())
-            except ClientError:  # a perPage that the server doesn't take
-                answer = page
-            if answer.size <= page.size:
+            except UNTOLD:  # a perPage that the server doesn't take
                 self._evidence.per_page = before
+                break
+            if answer.size <= page.size:
                 break
             page = answer
         return page
@@ -369,7 +416,11 @@ class Collector(Generic[R]):
             first, last = self._hull()
             for factor in (1, 4, 16):
                 since = max(OLDEST, last - factor * (last - first + 1))
-                self._put(Query(start_from=since, start_to=last + 1, per_page=self._per_page))
+                try:
+                    self._put(Query(start_from=since, start_to=last + 1, per_page=self._per_page))
+                except UNTOLD:  # too much to ask
+                    evidence.widened = page.size
+                    break
                 if evidence.most > page.size:
                     break
             else:
@@ -392,11 +443,11 @@ class Collector(Generic[R]):
             # Its rows are those of the second beside it: what was searched for that one was searched for both
             self._evidence.dense[second] = next(dense for dense in beside if dense is not None)
         else:
-            self.by_ids(found)
-            first, last = self._search(span.part) if found <= self._ids else (1, 0)
+            self.by_ids(found - self._evidence.unfinished)
+            first, last = self._search(span.part) if found <= self._read_by_id else (1, 0)
             ids = self._map.campaigns(span.part)
             self._evidence.dense[second] = DenseSecond(ids, first, last, self._now)
-        self._judge_dense(second)
+        self._dense.add(second)
 
     def _search(self, part: TimeRange) -> tuple[int, int]:
         """Ask for unknown identifiers around the campaigns known to start in `part` until no more turn up.
@@ -405,16 +456,17 @@ class Collector(Generic[R]):
         """
         first, last = self._search_around(part)
         known = self._map.ids
-        if not known or self._map.ids_rise():
+        # A campaign known from another second may have a row here, too
+        if first > last or not self._ask_for(known) or not known or self._map.ids_rise():
             return first, last
         # Identifiers in no order: a campaign of this second may have any of them
         everywhere = range(max(0, min(known) - MARGIN), max(known) + MARGIN + 1)
         if len(everywhere) - len(known) > IDS_SEARCHED:
             return first, last
-        self._ask_for(everywhere)
-        return everywhere[0], everywhere[-1]
+        return (everywhere[0], everywhere[-1]) if self._ask_for(everywhere) else (first, last)
 
     def _search_around(self, part: TimeRange) -> tuple[int, int]:
+        known = self._map.ids
         first, last = 1, 0
         asked = 0
         while asked <= IDS_SEARCHED:
@@ -431,19 +483,29 @@ class Collector(Generic[R]):
             )
             if first <= wanted[0] and wanted[-1] <= last:
                 break
+            if len(wanted) - len(known) > IDS_SEARCHED:
+                break
+            if not self._ask_for(wanted):
+                break
             first, last = wanted[0], wanted[-1]
-            asked += self._ask_for(wanted)
+            asked += len(wanted)
         return first, last
 
-    def _ask_for(self, ids: range) -> int:
-        """Ask for the identifiers that aren't known and weren't asked for yet; return how many these were."""
-        unknown = set(ids) - self._map.ids.keys() - self._evidence.searched
-        for chunk in self._id_chunks(
-            sorted(unknown)
-        ):  # chunk by chunk, so that a failure loses no more than one
-            self.by_ids(chunk)
-            self._evidence.searched.update(self._ids.intersection(chunk))
-        return len(unknown)
+    def _ask_for(self, ids: Collection[int]) -> bool:
+        """Ask for the identifiers that weren't asked for yet; return whether the server told of all of them."""
+        evidence = self._evidence
+        unread = set(ids) - self._read_by_id - evidence.searched
+        if not self._told.isdisjoint(unread):
+            return False
+        for chunk in self._id_chunks(sorted(unread)):  # so that a failure loses no more than one
+            try:
+                self.by_ids(chunk)
+            except ClientError:  # an identifier that isn't any is refused, maybe
+                return False
+            if not self._told.isdisjoint(chunk):
+                return False
+            evidence.searched.update(self._ids.intersection(chunk))
+        return True
 
     def _read_dense(self, span: _Span) -> bool:
         """Read a second that is known to be too dense by its campaigns; False if it isn't one."""
@@ -454,8 +516,8 @@ class Collector(Generic[R]):
         if self._evidence.proves(sum(self._map.ids[number] for number in dense.ids), self._per_page):
             del self._evidence.dense[second]  # by now the server has returned more rows than that
             return False
-        self.by_ids(dense.ids)
-        self._judge_dense(second)
+        self.by_ids(dense.ids - self._evidence.unfinished)
+        self._dense.add(second)
         return True
 
     def _judge_dense(self, second: int) -> None:
@@ -475,12 +537,16 @@ class Collector(Generic[R]):
             and (len(asked) == len(others) or self._map.ids_rise())
         )
         size = sum(self._map.ids[number] for number in dense.ids)
-        if dense.ids <= self._ids and (bracketed or size < self._shared_most()):
+        if dense.ids <= self._read_by_id and (bracketed or size < self._shared_most()):
             part = TimeRange(second, second)
             self._ranges.append(part)
             self._map.explored = union([*self._map.explored, part])
         else:
             self._incomplete = True
+
+    @property
+    def _read_by_id(self) -> set[int]:
+        return self._ids | self._evidence.unfinished
 
     def _loose(self, page: Page[R]) -> None:
         self._answers.append((page.rows, False))
@@ -542,6 +608,7 @@ class Collector(Generic[R]):
             self._accept_ids(ids, page)
         else:
             self._loose(page)
+            self._told.update(ids)
             self._incomplete = True
 
     # by sends

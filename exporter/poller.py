@@ -131,13 +131,15 @@ class _Reading(Generic[R]):
         together: Collected[R] = Collected()
         for collector in self.collectors:
             part = collector.collected
-            kept = tuple(row for row in together.rows if row.campaign_id not in part.ids)
+            again = part.ids | part.told
+            kept = tuple(row for row in together.rows if row.campaign_id not in again)
             together = Collected(
                 rows=kept + part.rows,
                 partial=(together.partial & {row.group for row in kept}) | part.partial,
                 ranges=together.ranges + part.ranges,
                 ids=together.ids | part.ids,
                 incomplete=together.incomplete or part.incomplete,
+                told=together.told | part.told,
             )
         return together
 
@@ -322,6 +324,7 @@ class AccountPoller:
             log.exception("what was polled could not be merged", extra=fields(account=self.name))
             endpoint = self._endpoints[name]
             endpoint.rounds.restart()
+            endpoint.evidence.unfinished.clear()
             self._discovered_at = -math.inf
             endpoint.polls += 1
             endpoint.last_poll, endpoint.failure = self._around.wall(), _own_fault(error)
@@ -431,7 +434,7 @@ class AccountPoller:
     def _read_still_sending(self, collector: Collector[MessageStats], reading: _Reading[MessageStats]) -> None:
         """Find campaigns that started before the window and still send, and read their totals by their ids."""
         settings, endpoint, now = self._config.poll.still_sending, self._statistics, reading.now
-        if settings is None or now - self._discovered_at < settings.every - endpoint.interval / 2:
+        if settings is None or 0 <= now - self._discovered_at < settings.every - endpoint.interval / 2:
             return
         finder = reading.spawn()
         sent = TimeRange(math.floor(now - settings.lookback), math.floor(now) + AHEAD)

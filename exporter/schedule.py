@@ -70,7 +70,9 @@ class Rounds:
         for index, tier in enumerate(self._tiers):
             last = index == len(self._tiers) - 1
             older = whole.first if last else max(whole.first, math.floor(now - tier.younger_than))
-            if now - self._read_at[index] >= tier.every - self._slack and older <= younger:
+            # A clock that was set back makes it due, too: who waited would wait for as long as it was ahead
+            recent = 0 <= now - self._read_at[index] < tier.every - self._slack
+            if not recent and older <= younger:
                 due.append(TimeRange(older, younger))
                 self._round.add(index)
             younger = older - 1

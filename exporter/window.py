@@ -193,7 +193,7 @@ class Window:
         for campaign_id in discovered or ():
             self._discovered[campaign_id] = self._unsaved_discovered[campaign_id] = now
         known = self._known(recalled)
-        coverage = _Coverage(collected.ids, collected.ranges)
+        coverage = _Coverage(collected.ids | collected.told, collected.ranges)
         by_campaign: dict[Key, list[MessageStats]] = defaultdict(list)
         for row in collected.rows:
             by_campaign[row.campaign_id, row.channel].append(row)
@@ -237,7 +237,7 @@ class Window:
         """Merge what a poll of the conversions read, be it all it wanted (`succeeded`) or not."""
         tally = _Tally()
         self._advance(now, tally, recovers=False)
-        coverage = _Coverage(collected.ids, collected.ranges)
+        coverage = _Coverage(collected.ids | collected.told, collected.ranges)
         by_campaign: dict[Key, list[Conversion]] = defaultdict(list)
         for row in collected.rows:
             by_campaign[row.campaign_id, row.channel].append(row)

@@ -189,16 +189,18 @@ def test_a_search_that_breaks_off_goes_on_later() -> None:
             raise ServerError("HTTP 500")
         return api(query)
 
+    read = set()
     while True:
         collector = Collector(failing, poller.evidence, poller.map, now=NOW, per_page=500)
         try:
             collector.by_start([WHOLE])
         except ServerError:
+            read.update(collector.collected.rows)
             broken += 30
             assert broken < 600
         else:
             break
-    assert set(crowd) <= set(collector.collected.rows)
+    assert set(crowd) <= read | set(collector.collected.rows)
 
 
 def test_a_campaign_with_more_messages_than_a_page_is_flagged() -> None:
@@ -388,3 +390,48 @@ def test_row_map_counts_what_it_was_given(entries: list[tuple[int, float, int]])
     held.forget_before(20, keep={rows[-1].campaign_id} if rows else ())
     kept = [row for row in expected if row.start >= 20 or row.campaign_id == rows[-1].campaign_id]
     assert sorted(row.start for row in kept) == held.starts(TimeRange(0, 100))
+
+
+@pytest.mark.parametrize("gap", [10**5, 10**11])
+def test_a_search_among_sparse_identifiers_is_given_up(gap: int) -> None:
+    """Where identifiers are far apart their gaps aren't asked for; the second is flagged, what came is there."""
+    crowd = [stats(10**6 + i * gap, NOW - 5 * 86400.0) for i in range(12)]
+    others = [stats(i, NOW - 6 * 86400.0 + i * 600) for i in range(1, 41)]
+    poller = Poller(CutApi([*crowd, *others], cap=10))
+    found = poller.poll()
+    assert found.incomplete
+    assert 10 <= len(set(crowd) & set(found.rows))
+    assert bag(others) == bag(row for row in found.rows if row.campaign_id < 10**6)
+    assert len(poller.api.requests) < 150
+
+
+@pytest.mark.parametrize("error", [ClientError("HTTP 400"), ServerError("HTTP 500")])
+def test_a_question_for_proof_may_fail(error: Exception) -> None:
+    """Where wide questions that could prove a second are refused, its rows are flagged, and the poll succeeds."""
+    crowd = [stats(100, NOW - 5 * 86400.0, title=str(i)) for i in range(12)]
+    api = CutApi(crowd, cap=None)
+
+    def refusing(query: Query) -> Page[MessageStats]:
+        if query.start_from is not None and query.start_from < WHOLE.first - 60:
+            raise error
+        return api(query)
+
+    collector = Collector(refusing, Evidence(), RowMap(), now=NOW, per_page=500)
+    collector.by_start([WHOLE])
+    assert collector.collected.incomplete
+    assert bag(crowd) == bag(collector.collected.rows)
+
+
+def test_a_header_that_counts_the_page_is_not_believed() -> None:
+    """A total-count header that only repeats the size of the page proves nothing."""
+    rows = spread(45)
+    api = CutApi(rows, cap=10)
+
+    def lying(query: Query) -> Page[MessageStats]:
+        page = api(query)
+        return replace(page, total=page.size)
+
+    collector = Collector(lying, Evidence(), RowMap(), now=NOW, per_page=500)
+    collector.by_start([WHOLE])
+    assert bag(rows) == bag(collector.collected.rows)
+    assert not collector.collected.incomplete

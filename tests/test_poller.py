@@ -805,3 +805,17 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
     found = Samples(metrics.render(openmetrics=False).decode())
     assert 2 == found.value("intarget_poll_failures_total", endpoint="statistics", reason=reason)
     assert 2 * requests == found.value("intarget_api_requests_total", endpoint="statistics", code=str(status))
+
+
+def test_a_moved_campaign_with_many_messages_counts_once(world: World) -> None:
+    """Messages that can't be proven to be all are still those of one campaign, whatever start they have now."""
+    world.api.rows[STATISTICS] = [row(7, NOW - DAY, title=f"m{i}", sent=100) for i in range(12)]
+    world.start(poll={"still_sending": None})
+    assert world.poll()
+    assert 1200 == world.value(SENT, campaign_id="7")
+    for moved in world.api.rows[STATISTICS]:
+        moved["campaign_start_at"] = row(7, NOW - DAY + 7200)["campaign_start_at"]
+    for at in (NOW + 300, NOW + 600):
+        assert world.poll(at=at)
+        assert 1200 == world.value(SENT, campaign_id="7")
+        assert 0 == world.value(CHANNEL_SENT, channel="email")

@@ -149,3 +149,10 @@ def test_nothing_is_starved(polls: list[tuple[float, bool]], tiers: int) -> None
         # What aged from the tier before within the interval was read as that one's
         assert () == subtract([mine], recent)
         older = end
+
+
+def test_a_clock_that_was_set_back_makes_everything_due() -> None:
+    """Who waited for the old time to come again would read nothing until then."""
+    rounds = Rounds([Tier(14 * 86400, 300)], 14 * 86400, 300)
+    rounds.read(rounds.due(1_763_003_600))
+    assert () != rounds.due(1_763_000_000)
