@@ -394,7 +394,7 @@ def test_row_map_counts_what_it_was_given(entries: list[tuple[int, float, int]])
 
 @pytest.mark.parametrize("gap", [10**5, 10**11])
 def test_a_search_among_sparse_identifiers_is_given_up(gap: int) -> None:
-    """Where identifiers are far apart their gaps aren't asked for; the second is flagged, what came is there."""
+    """Where identifiers are far apart, gaps aren't asked for; the second is flagged, what came is there."""
     crowd = [stats(10**6 + i * gap, NOW - 5 * 86400.0) for i in range(12)]
     others = [stats(i, NOW - 6 * 86400.0 + i * 600) for i in range(1, 41)]
     poller = Poller(CutApi([*crowd, *others], cap=10))
@@ -407,7 +407,7 @@ def test_a_search_among_sparse_identifiers_is_given_up(gap: int) -> None:
 
 @pytest.mark.parametrize("error", [ClientError("HTTP 400"), ServerError("HTTP 500")])
 def test_a_question_for_proof_may_fail(error: Exception) -> None:
-    """Where wide questions that could prove a second are refused, its rows are flagged, and the poll succeeds."""
+    """Where wide questions that could prove a second are refused, rows are flagged; the poll succeeds."""
     crowd = [stats(100, NOW - 5 * 86400.0, title=str(i)) for i in range(12)]
     api = CutApi(crowd, cap=None)
 
