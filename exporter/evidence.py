@@ -109,6 +109,7 @@ class RowMap:
         self._at: defaultdict[float, set[Hashable]] = defaultdict(set)
         self._rows: list[float] = []  # starts, one for each row, in rising order
         self._campaign: dict[Hashable, int] = {}
+        self._groups: defaultdict[int, set[Hashable]] = defaultdict(set)  # of each campaign
         self.explored: Ranges = ()
         self.ids: Counter[int] = Counter()  # rows of each campaign
 
@@ -158,6 +159,15 @@ class RowMap:
                 self._drop(group)
         self.add(rows)
 
+    def replace_campaigns(self, ids: Iterable[int], rows: Iterable[Row]) -> None:
+        """Take the rows of an answer that is complete for the campaigns `ids`."""
+        groups = _groups(rows)
+        for number in ids:
+            for group in list(self._groups.get(number, ())):
+                if len(groups.get(group, ())) < self._count[group]:
+                    self._drop(group)
+        self.add(rows)
+
     def forget_before(self, second: int, keep: Collection[int] = ()) -> None:
         """Drop what starts below `second`, because it has left the window; not the campaigns to `keep`."""
         for start in set(self._rows[: bisect_left(self._rows, second)]):
@@ -171,6 +181,7 @@ class RowMap:
         self._count[group] = self._count.get(group, 0) + more
         self._start[group] = row.start
         self._campaign[group] = row.campaign_id
+        self._groups[row.campaign_id].add(group)
         self._at[row.start].add(group)
         self.ids[row.campaign_id] += more
         for _ in range(more):
@@ -178,9 +189,10 @@ class RowMap:
 
     def _drop(self, group: Hashable) -> None:
         start, count, number = self._start.pop(group), self._count.pop(group), self._campaign.pop(group)
+        self._groups[number].discard(group)
         self.ids[number] -= count
         if not self.ids[number]:
-            del self.ids[number]
+            del self.ids[number], self._groups[number]
         self._at[start].discard(group)
         if not self._at[start]:
             del self._at[start]

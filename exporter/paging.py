@@ -137,7 +137,6 @@ class Collector(Generic[R]):
             ranges=union(self._ranges),
             ids=frozenset(self._ids),
             incomplete=self._incomplete,
-            told=frozenset(self._told),
         )
 
     # by start
@@ -517,6 +516,13 @@ class Collector(Generic[R]):
             del self._evidence.dense[second]  # by now the server has returned more rows than that
             return False
         self.by_ids(dense.ids - self._evidence.unfinished)
+        if not dense.ids <= self._read_by_id:  # what can't be proven by id may have left the second
+            page = self._put(self._question(span))
+            if self._complete(page):
+                del self._evidence.dense[second]
+                self._accept(span, page)
+                return True
+            self._loose(page)
         self._dense.add(second)
         return True
 
@@ -595,7 +601,7 @@ class Collector(Generic[R]):
     def _accept_ids(self, ids: tuple[int, ...], page: Page[R]) -> None:
         self._answers.append((page.rows, True))
         self._ids.update(ids)
-        self._map.add(page.rows)
+        self._map.replace_campaigns(ids, page.rows)
 
     def _settle_ids(self, ids: tuple[int, ...], page: Page[R], per_page: int) -> None:
         if self._evidence.proves(page.size, per_page):

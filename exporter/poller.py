@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from exporter import parse
 from exporter.api import ApiClient, ApiSettings
 from exporter.errors import InternalError, PollError, StateError, StateLostError, StoppedError
-from exporter.evidence import Evidence, RowMap
+from exporter.evidence import DOCUMENTED_DEFAULT, Evidence, RowMap
 from exporter.logs import fields
 from exporter.paging import Collector
 from exporter.ranges import subtract, union
@@ -39,7 +39,7 @@ from exporter.state import State
 from exporter.window import Window, WindowSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from exporter.config import AccountConfig, Config
     from exporter.exposition import SelfMetrics
@@ -95,6 +95,13 @@ class _Endpoint(Generic[R]):
         """Whether rows may exist, anywhere in the window, that could not be read."""
         return bool(self.unproven or self.unproven_ids or self.unproven_senders)
 
+    def together(self, starts: Iterable[float]) -> Ranges:
+        """Return what to read for these starts: their seconds, or all between if that takes fewer questions."""
+        seconds = union(TimeRange(math.floor(start), math.floor(start)) for start in starts)
+        whole = TimeRange(seconds[0].first, seconds[-1].last)
+        within = self.rows.rows(whole) / max(DOCUMENTED_DEFAULT, self.evidence.most)
+        return (whole,) if within < len(seconds) else seconds
+
     def memory(self) -> str:
         """Return what to remember of the server over a restart."""
         return json.dumps([self.evidence.since, self.evidence.most, self.evidence.cut])
@@ -127,21 +134,37 @@ class _Reading(Generic[R]):
 
     @property
     def collected(self) -> Collected[R]:
-        """Everything read."""
-        together: Collected[R] = Collected()
+        """Everything read. What a later collector has read whole stands for all that was read of it before."""
+        best: dict[Hashable, list[R]] = {}
+        partial: set[Hashable] = set()
+        ranges: Ranges = ()
+        ids: frozenset[int] = frozenset()
         for collector in self.collectors:
             part = collector.collected
-            again = part.ids | part.told
-            kept = tuple(row for row in together.rows if row.campaign_id not in again)
-            together = Collected(
-                rows=kept + part.rows,
-                partial=(together.partial & {row.group for row in kept}) | part.partial,
-                ranges=together.ranges + part.ranges,
-                ids=together.ids | part.ids,
-                incomplete=together.incomplete or part.incomplete,
-                told=together.told | part.told,
-            )
-        return together
+            groups: defaultdict[Hashable, list[R]] = defaultdict(list)
+            for row in part.rows:
+                groups[row.group].append(row)
+            for group, (row, *_) in list(best.items()):
+                if row.campaign_id in part.ids or any(row.start in one for one in part.ranges):
+                    del best[group]
+                    partial.discard(group)
+            for group, rows in groups.items():
+                known = len(best.get(group, ()))
+                if len(rows) < known:
+                    continue
+                if group not in part.partial:
+                    partial.discard(group)
+                elif not known or group in partial or len(rows) > known:
+                    partial.add(group)
+                best[group] = rows
+            ranges, ids = (*ranges, *part.ranges), ids | part.ids
+        return Collected(
+            rows=tuple(row for rows in best.values() for row in rows),
+            partial=frozenset(partial),
+            ranges=ranges,
+            ids=ids,
+            incomplete=any(collector.collected.incomplete for collector in self.collectors),
+        )
 
 
 class AccountPoller:
@@ -428,8 +451,16 @@ class AccountPoller:
                 with suppress(StateError):  # the merge asks again, and tells
                     recalled = self._state.recall(self.name, self._window.unknown(rows))
             moved = self._window.moved(endpoint.name, rows, recalled)
-        if moved:
-            reading.collector().by_ids(moved)
+        if not moved:
+            return
+        again = reading.collector()
+        again.by_ids(moved)
+        unsure = moved - again.collected.ids
+        if unsure:  # more rows than can be proven by the id: what is at each of their starts now?
+            with self._lock:
+                starts = self._window.starts(endpoint.name, unsure)
+            starts |= {row.start for row in rows if row.campaign_id in unsure}
+            reading.collector().by_start(endpoint.together(starts))
 
     def _read_still_sending(self, collector: Collector[MessageStats], reading: _Reading[MessageStats]) -> None:
         """Find campaigns that started before the window and still send, and read their totals by their ids."""

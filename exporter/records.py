@@ -185,9 +185,8 @@ class Collected(Generic[R_co]):
     """What one or several questions together brought, each row once.
 
     `partial` holds the groups of which some rows may be missing (their sums are lower bounds); `ranges` the
-    starts and `ids` the campaigns of which everything was read; `told` the campaigns that were read by their
-    ids in an answer not known to be complete: what it has of them stands in for all older reads. `incomplete`
-    is true where more rows may exist than could be read.
+    starts and `ids` the campaigns of which everything was read. `incomplete` is true where more rows may exist
+    than could be read.
     """
 
     rows: tuple[R_co, ...] = ()
@@ -195,7 +194,6 @@ class Collected(Generic[R_co]):
     ranges: tuple[TimeRange, ...] = ()
     ids: frozenset[int] = frozenset()
     incomplete: bool = False
-    told: frozenset[int] = frozenset()
 
 
 # What is published

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from exporter.ranges import Ranges
 
-AHEAD: Final = 300
+AHEAD: Final = 3600
 """Seconds for which the API's clock may be ahead of ours."""
 
 

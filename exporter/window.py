@@ -193,7 +193,7 @@ class Window:
         for campaign_id in discovered or ():
             self._discovered[campaign_id] = self._unsaved_discovered[campaign_id] = now
         known = self._known(recalled)
-        coverage = _Coverage(collected.ids | collected.told, collected.ranges)
+        coverage = _Coverage(collected.ids, collected.ranges)
         by_campaign: dict[Key, list[MessageStats]] = defaultdict(list)
         for row in collected.rows:
             by_campaign[row.campaign_id, row.channel].append(row)
@@ -237,7 +237,7 @@ class Window:
         """Merge what a poll of the conversions read, be it all it wanted (`succeeded`) or not."""
         tally = _Tally()
         self._advance(now, tally, recovers=False)
-        coverage = _Coverage(collected.ids | collected.told, collected.ranges)
+        coverage = _Coverage(collected.ids, collected.ranges)
         by_campaign: dict[Key, list[Conversion]] = defaultdict(list)
         for row in collected.rows:
             by_campaign[row.campaign_id, row.channel].append(row)
@@ -501,6 +501,12 @@ class Window:
             if len(seen | held) > 1 and not seen <= held:
                 moved.add(key[0])
         return frozenset(moved)
+
+    def starts(self, endpoint: str, ids: AbstractSet[int]) -> set[float]:
+        """Return all starts that are known of some campaigns."""
+        items: Mapping[Key, SavedCampaign | SavedConversions]
+        items = self._campaigns if endpoint == STATISTICS else self._conversions
+        return {start for key, item in items.items() if key[0] in ids for start in _starts(item)}
 
     def last_success(self, endpoint: str) -> float | None:
         """Return when a poll of the endpoint last succeeded, before a restart maybe; None: never."""

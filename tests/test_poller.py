@@ -819,3 +819,47 @@ def test_a_moved_campaign_with_many_messages_counts_once(world: World) -> None:
         assert world.poll(at=at)
         assert 1200 == world.value(SENT, campaign_id="7")
         assert 0 == world.value(CHANNEL_SENT, channel="email")
+
+
+@pytest.mark.parametrize(("cap", "count"), [(10, 25), (10, 11), (10, 10), (50, 60), (None, 12)])
+def test_a_campaign_with_many_starts_is_read_whole(world: World, cap: int | None, count: int) -> None:
+    """A campaign with more rows than its id can prove, each with a start of its own, has all of them, once."""
+    rows = [row(1, NOW - (3 + index) * HOUR, title=f"m{index}", sent=100) for index in range(count)]
+    world.api.rows[STATISTICS] = rows
+    world.api.cap = cap
+    world.start(poll={"still_sending": None})
+    assert world.poll()
+    assert 100 * count == world.value(SENT)
+    rows[3]["sent"] = 150
+    rows.append(row(1, NOW + 60, title="new", sent=7))
+    assert world.poll(at=NOW + 3600)
+    assert 100 * count + 57 == world.value(SENT)
+    world.tick(NOW + 3700)
+    assert 57 == world.value(CHANNEL_SENT)
+
+
+def test_conversions_with_many_starts_are_not_doubled(world: World) -> None:
+    """Conversions of one campaign, beyond what its id can prove, are summed once."""
+    world.api.rows[CONVERSIONS] = [
+        conversion(1, NOW - (3 + index) * HOUR, deposits_count="5") for index in range(12)
+    ]
+    world.api.cap = 10
+    world.start(poll={"still_sending": None})
+    assert world.poll("statistics")
+    for at in (NOW, NOW + 900):
+        assert world.poll("conversions", at=at)
+        assert 60 == world.value("intarget_campaign_deposits")
+
+
+def test_a_dense_second_that_thins_out_is_proven_again(world: World) -> None:
+    """Once so few rows are left in a second that an answer proves them, nothing is incomplete any more."""
+    dense = [row(1, NOW - 5 * DAY, title=f"m{index}", sent=1) for index in range(12)]
+    world.api.rows[STATISTICS] = dense
+    world.api.cap = 10
+    world.start(poll={"still_sending": None})
+    assert world.poll()
+    assert 1 == world.value("intarget_results_incomplete", endpoint="statistics")
+    del dense[5:]
+    assert world.poll(at=NOW + 3600)
+    assert world.poll(at=NOW + 7200)
+    assert 0 == world.value("intarget_results_incomplete", endpoint="statistics")
