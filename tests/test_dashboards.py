@@ -268,6 +268,15 @@ def test_every_variable_is_used(uid: str) -> None:
     assert variables == {name for name in used if not name.isdigit()}
 
 
+def test_links_between_dashboards_keep_what_is_chosen() -> None:
+    """A variable of one name takes several values and All everywhere or nowhere: links pass it by name."""
+    kinds: dict[str, set[tuple[bool, bool]]] = {}
+    for model in MODELS.values():
+        for variable in model["templating"]["list"]:
+            kinds.setdefault(variable["name"], set()).add((variable["multi"], variable["includeAll"]))
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+
+
 # What every panel has
 
 

@@ -28,16 +28,15 @@ from grafana.generator.promql import (
     with_name,
 )
 
-CAMPAIGNS = f"{CHANNELS}, campaign_id=~`${{campaign:regex}}`"
+CAMPAIGNS = f"{CHANNELS}, campaign_id=~`${{campaigns:regex}}`"
 _CHOSEN_GOALS = "conversion_event=~`${conversion_event:regex}`, conversion_period=~`${conversion_period:regex}`"
 GOALS = f"{CHANNELS}, {_CHOSEN_GOALS}"
 SELECTED = f"{CAMPAIGNS}, {_CHOSEN_GOALS}"
 _GOAL = ("conversion_event", "conversion_period")
 _GOAL_KEY = ", ".join((CAMPAIGN_KEY, *_GOAL))
 _OVERLAP = (
-    "A user who meets several goals (conversion event and period) counts in each of them: choose one goal "
-    "above for figures "
-    "without that overlap."
+    "A campaign with several goals (conversion event and period) counts with the largest of them, since the "
+    "same deposits and users meet several; choose one goal above for that alone."
 )
 _TRACKED = (
     "Of the campaigns that the exporter tracks now; a total falls when a campaign leaves `poll.window`, and "
@@ -47,12 +46,14 @@ _TRACKED = (
 _STILL = "Conversions keep coming until a campaign's conversion period has passed."
 
 
-def _gauge(metric: str) -> str:
-    return newest(_GOAL_KEY, select(metric, SELECTED))
+def _gauge(metric: str, key: str = _GOAL_KEY) -> str:
+    return newest(key, select(metric, SELECTED))
 
 
 def _total(metric: str, *labels: str) -> str:
-    return f"sum by ({', '.join(labels)}) ({_gauge(metric)})" if labels else f"sum({_gauge(metric)})"
+    """Return the sum over campaigns; goals overlap: if not by goal, a campaign counts with its largest."""
+    gauge = _gauge(metric, _GOAL_KEY if set(_GOAL) <= set(labels) else CAMPAIGN_KEY)
+    return f"sum by ({', '.join(labels)}) ({gauge})" if labels else f"sum({gauge})"
 
 
 def _amount(*labels: str) -> str:

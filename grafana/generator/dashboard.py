@@ -173,9 +173,10 @@ def campaign_variable(*, several: bool) -> Json:
         f"sort_desc(max by (campaign, campaign_id) ({promql.with_name(promql.started(CHANNELS), CHANNELS)}))"
     )
     choice: Json = {"allValue": ".*", "current": _EVERYTHING, "includeAll": True, "multi": True}
+    # Two names: links between dashboards pass variables by name, and "All" is no campaign to be shown alone.
     return _query_variable(
-        "campaign",
-        "Campaign",
+        "campaigns" if several else "campaign",
+        "Campaigns" if several else "Campaign",
         "Campaigns that are tracked, newest first; the value is the campaign's id.",
         f"query_result({newest_first})",
         regex='/^\\{campaign="(?<text>[\\s\\S]*)",campaign_id="(?<value>[^"]*)"\\} /',

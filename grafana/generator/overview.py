@@ -74,8 +74,11 @@ def _limit_used(signal: str) -> str:
 
 
 def _headline() -> Row:
-    read = select(LAST_SUCCESS.name, ACCOUNT, 'endpoint="statistics"')
+    # With the exporter gone, its last word goes on getting older for an hour.
+    statistics = select(LAST_SUCCESS.name, ACCOUNT, 'endpoint="statistics"')
+    read = f"last_over_time({statistics}[1h])"
     age = f"time() - max by (account) ({read})"
+    evaluated = "0 * max(intarget:limit_default:warning_share)"
     firing = select(
         "ALERTS",
         'alertstate="firing"',
@@ -91,10 +94,12 @@ def _headline() -> Row:
                     "Alerts firing",
                     "Critical alerts and warnings of this project's rules that fire now for the chosen "
                     "accounts "
-                    "and channels, each counted once.",
+                    "and channels, each counted once. Without the rules in this Prometheus nothing is counted.",
                     [
                         target(
-                            f"count(max by ({frame.ALERT_KEY}) ({firing})) or vector(0)", "firing", instant=True
+                            f"count(max by ({frame.ALERT_KEY}) ({firing})) or {evaluated}",
+                            "firing",
+                            instant=True,
                         )
                     ],
                     unit="locale",
@@ -166,7 +171,7 @@ def _headline() -> Row:
                     [target(f"max({age})", "age", instant=True)],
                     unit="s",
                     decimals=0,
-                    no_value="Never read",
+                    no_value="Not read for 1 h",
                     steps=((None, GOOD), (900, WARN), (1800, BAD)),
                 ),
             ),
@@ -197,14 +202,14 @@ def _headline() -> Row:
 
 def _headroom_table() -> Json:
     queries = {
-        "sent": _channel("messages_sent:increase$window"),
-        "bounce": _channel("bounce:ratio_increase$window"),
+        "sent": newest(CHANNEL_KEY, _channel("messages_sent:increase$window")),
+        "bounce": newest(CHANNEL_KEY, _channel("bounce:ratio_increase$window")),
         "bounce_limit": newest(CHANNEL_KEY, limit("bounce", CHANNELS)),
         "bounce_left": newest(
             CHANNEL_KEY,
             select("channel:intarget_headroom:events", CHANNELS, 'signal="bounce"', 'window="$window"'),
         ),
-        "complaint": _channel("complaint:ratio_increase$window"),
+        "complaint": newest(CHANNEL_KEY, _channel("complaint:ratio_increase$window")),
         "complaint_limit": newest(CHANNEL_KEY, limit("complaint", CHANNELS)),
         "complaint_left": newest(
             CHANNEL_KEY,
@@ -391,11 +396,25 @@ def _rates() -> Row:
     )
 
 
+def _brought(record: str) -> str:
+    """Return what campaigns brought within the window.
+
+    The recorded series may have missed a new campaign's zero, and `increase` guesses at its ends: what began
+    within the window is counted as it is.
+    """
+    series = select(record, CHANNELS)
+    new = f"{started(CHANNELS)} >= scalar(min_over_time(vector(time())[$window:5m]))"
+    return (
+        f"(max by ({CAMPAIGN_KEY}) ({series} and on ({CAMPAIGN_KEY}) ({new}))"
+        f" or round(increase({series}[$window])))"
+    )
+
+
 def _drivers() -> Row:
-    bounces = f"round(increase({select('campaign:intarget_messages_bounced:max', CHANNELS)}[$window]))"
-    complaints = f"round(increase({select('campaign:intarget_complaints:max', CHANNELS)}[$window]))"
-    sent = f"round(increase({select('campaign:intarget_messages_sent:max', CHANNELS)}[$window]))"
-    share = f"{bounces} / on ({CHANNEL_KEY}) group_left () ({_channel('messages_bounced:increase$window')} > 0)"
+    bounces = _brought("campaign:intarget_messages_bounced:max")
+    complaints = _brought("campaign:intarget_complaints:max")
+    sent = _brought("campaign:intarget_messages_sent:max")
+    share = f"{bounces} / on ({CHANNEL_KEY}) group_left () (sum by ({CHANNEL_KEY}) ({bounces}) > 0)"
     drivers = f"topk(15, ({bounces} > 0))"
     queries = {
         "bounces": with_name(drivers, CHANNELS),
@@ -412,10 +431,9 @@ def _drivers() -> Row:
                 table(
                     "What drives it",
                     "The campaigns that brought the most bounces within the window chosen above, and their "
-                    "share of their "
-                    "channel's bounces. What a campaign had before it became known to the exporter isn't "
-                    "counted. A row "
-                    "leads to the campaign.",
+                    "share of the bounces of all campaigns of their channel. A campaign that started in the "
+                    "window counts with all it has; of an older one, what it had before it became known to the "
+                    "exporter isn't counted. A row leads to the campaign.",
                     [target(expr, ref=ref, table=True) for ref, expr in queries.items()],
                     {
                         "campaign": "Campaign",
@@ -540,12 +558,12 @@ def _worst() -> Row:
 
     queries = {
         "risk": with_name(worst, CHANNELS),
-        "bounce": of_worst(select("campaign:intarget_bounce:ratio", CHANNELS)),
-        "complaint": of_worst(select("campaign:intarget_complaint:ratio", CHANNELS)),
-        "unsubscribe": of_worst(select("campaign:intarget_unsubscribe:ratio", CHANNELS)),
-        "delivery": of_worst(select("campaign:intarget_delivery:ratio", CHANNELS)),
-        "open": of_worst(select("campaign:intarget_open:ratio", CHANNELS)),
-        "click": of_worst(select("campaign:intarget_click:ratio", CHANNELS)),
+        "bounce": of_worst(newest(CAMPAIGN_KEY, select("campaign:intarget_bounce:ratio", CHANNELS))),
+        "complaint": of_worst(newest(CAMPAIGN_KEY, select("campaign:intarget_complaint:ratio", CHANNELS))),
+        "unsubscribe": of_worst(newest(CAMPAIGN_KEY, select("campaign:intarget_unsubscribe:ratio", CHANNELS))),
+        "delivery": of_worst(newest(CAMPAIGN_KEY, select("campaign:intarget_delivery:ratio", CHANNELS))),
+        "open": of_worst(newest(CAMPAIGN_KEY, select("campaign:intarget_open:ratio", CHANNELS))),
+        "click": of_worst(newest(CAMPAIGN_KEY, select("campaign:intarget_click:ratio", CHANNELS))),
         "sent": of_worst(count("sent", CHANNELS)),
         "started": of_worst(f"1000 * {started(CHANNELS)}"),
     }

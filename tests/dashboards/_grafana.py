@@ -173,30 +173,10 @@ class Column:
 
 def table(panel: Json, results: Mapping[str, list[Json]]) -> list[Column]:
     """Return a table panel's columns after its transformations; `results` are instant results by refId."""
-    filled = {ref: result for ref, result in results.items() if result}
-    rows: list[Json] = []
-    frames: list[list[Json]] = []
-    for ref, result in filled.items():
-        value = "Value" if len(filled) == 1 else f"Value #{ref}"
-        names = {label for series in result for label in series["metric"] if label != "__name__"}
-        frames.append(
-            [
-                {name: series["metric"].get(name, "") for name in names}
-                | {value: float(series["value"][1]), "Time": series["value"][0]}
-                for series in result
-            ]
-        )
-    common = set.intersection(*(set(frame[0]) for frame in frames)) if frames else set()
-    for frame in frames:
-        for row in frame:
-            for other in rows:
-                if all(other.get(k) == row[k] for k in common) and not any(
-                    k in other and other[k] != v for k, v in row.items()
-                ):
-                    other.update(row)
-                    break
-            else:
-                rows.append(dict(row))
+    frames = [
+        _frame(f"Value #{ref}" if len(results) > 1 else "Value", result) for ref, result in results.items()
+    ]
+    rows = _merged(frames)
     options = {t["id"]: t["options"] for t in panel["transformations"]}
     names = options["filterFieldsByName"]["include"]["names"]
     there = {name for row in rows for name in row}
@@ -217,6 +197,35 @@ def table(panel: Json, results: Mapping[str, list[Json]]) -> list[Column]:
             for column in columns:
                 column.cells = [column.cells[i] for i in ranked]
     return columns
+
+
+def _frame(value: str, result: list[Json]) -> tuple[list[str], list[Json]]:
+    """Return a table's fields and rows. A query without a result has a frame too, and so is numbered."""
+    names = sorted({label for series in result for label in series["metric"]})  # __name__ is one of them
+    rows = [
+        {"Time": series["value"][0]}
+        | {name: series["metric"].get(name, "") for name in names}
+        | {value: float(series["value"][1])}
+        for series in result
+    ]
+    return ["Time", *names, value], rows
+
+
+def _merged(frames: list[tuple[list[str], list[Json]]]) -> list[Json]:
+    """Return one table's rows: those that agree in all fields that both have, `__name__` too, are joined."""
+    keys = [name for name in frames[-1][0] if all(name in names for names, _ in frames)]
+    rows: list[Json] = []
+    by_key: dict[str, list[Json]] = {}
+    for _, added in frames:
+        for row in added:
+            there = by_key.setdefault("".join(str(row[key]) for key in keys), [])
+            like = [other for other in there if all(other.get(k, v) == v for k, v in row.items())]
+            for other in like:
+                other.update(row)
+            if not like:
+                there.append(dict(row))
+                rows.append(there[-1])
+    return rows
 
 
 def configured(panel: Json, name: str) -> Json:

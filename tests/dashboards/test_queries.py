@@ -254,7 +254,7 @@ def test_legends(any_world: World, uid: str) -> None:
 def test_campaigns_are_chosen_by_name(any_world: World, uid: str) -> None:
     """Each campaign is offered once, newest first: its id is the value, its name the text, whatever it is."""
     view = look(any_world, uid)
-    offered = view.options(any_world.prometheus, "campaign")
+    offered = view.options(any_world.prometheus, "campaigns" if uid == "intarget-conversions" else "campaign")
     tracked = any_world.prometheus.query("intarget_campaign_start_timestamp_seconds", any_world.end)
     starts: dict[str, float] = {}
     for series in tracked:  # two accounts may have the same id
@@ -273,7 +273,7 @@ def test_variables_offer_what_there_is(any_world: World, uid: str) -> None:
     """Each other variable offers the values that the data have, hostile ones as well."""
     view = look(any_world, uid)
     for variable in MODELS[uid]["templating"]["list"]:
-        if variable["type"] != "query" or variable["name"] == "campaign":
+        if variable["type"] != "query" or variable["name"] in ("campaign", "campaigns"):
             continue
         offered = [option.value for option in view.options(any_world.prometheus, variable["name"])]
         assert offered, variable["name"]
@@ -286,7 +286,7 @@ def test_variables_offer_what_there_is(any_world: World, uid: str) -> None:
 def test_variables_follow_each_other(any_world: World) -> None:
     """The campaigns offered are those of the chosen account and channel."""
     view = look(any_world, "intarget-conversions", account=[HOSTILE], channel=[CHANNEL])
-    offered = {option.value for option in view.options(any_world.prometheus, "campaign")}
+    offered = {option.value for option in view.options(any_world.prometheus, "campaigns")}
     every = any_world.prometheus.query("intarget_campaign_info", any_world.end)
     expected = {
         s["metric"]["campaign_id"]
