@@ -28,10 +28,9 @@ from exporter.state import State
 from exporter.web import Site, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from exporter.config import AccountConfig
     from exporter.records import CampaignSnapshot
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ class App:
     def _checked(self) -> Config:
         """Return the configuration of this shard; raises ConfigError, also for tokens that can't be read."""
         config = self._load().shard(self._options.shard, self._options.total_shards)
-        _check_tokens(config.accounts)
+        config.check_tokens()
         return config
 
     def _new_exposition(self, config: Config) -> Exposition:
@@ -297,17 +296,6 @@ class App:
         threading.Thread(target=reload, name="reload", daemon=True).start()  # must not delay the end
 
 
-def _check_tokens(accounts: Iterable[AccountConfig]) -> None:
-    faults: list[str] = []
-    for account in accounts:
-        try:
-            account.read_token()
-        except ConfigError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigError(faults)
-
-
 def _why_stale(account: AccountStatus) -> str:
     errors = [f"{one.endpoint}: {one.error}" for one in account.endpoints if one.error is not None]
     return "its data are stale; " + ("; ".join(errors) or "no poll has ended for too long")
@@ -372,7 +360,7 @@ class Once:
 
 def poll_once(config: Config) -> Once:
     """Poll every account once, all at the same time; the state is read, not written. Raises ConfigError."""
-    _check_tokens(config.accounts)
+    config.check_tokens()
     metrics = SelfMetrics()
     try:
         state = State.open_readonly(config.state.path, clock=time.time)

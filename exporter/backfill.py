@@ -58,6 +58,7 @@ from exporter.records import (
     Query,
     R,
     TimeRange,
+    add_up,
 )
 from exporter.writer import metadata, render_account
 
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.config import AccountConfig, Config
-    from exporter.records import Collected, Page, Reply, Values
+    from exporter.records import Collected, N, Page, Reply, Values
 
 log = logging.getLogger(__name__)
 
@@ -338,20 +339,8 @@ def _unpack_conversion(packed: Sequence[Any]) -> Conversion:
 
 # Sums over the rows of one campaign
 
-N = TypeVar("N", int, Decimal)
 V_co = TypeVar("V_co", covariant=True)
 EventKey: TypeAlias = tuple[str, str]
-
-
-def _total(values: Iterable[N | Mark | None]) -> N | Mark | None:
-    """Add up: what is absent is left out, and one value that can't be read makes the sum unknown."""
-    total: N | None = None
-    for value in values:
-        if isinstance(value, Mark):
-            return INVALID
-        if value is not None:
-            total = value if total is None else total + value
-    return total
 
 
 def _good(value: N | Mark | None) -> N | None:
@@ -359,7 +348,7 @@ def _good(value: N | Mark | None) -> N | None:
 
 
 def _sums(rows: Iterable[MessageStats]) -> tuple[int | Mark | None, ...]:
-    return tuple(_total(column) for column in zip(*(row.values for row in rows), strict=True)) or _NO_VALUES
+    return tuple(add_up(column) for column in zip(*(row.values for row in rows), strict=True)) or _NO_VALUES
 
 
 def _gauges(rows: Iterable[Conversion]) -> dict[EventKey, ConversionSnapshot]:
@@ -371,9 +360,9 @@ def _gauges(rows: Iterable[Conversion]) -> dict[EventKey, ConversionSnapshot]:
         (event, period): ConversionSnapshot(
             event,
             period,
-            _good(_total(row.deposits for row in members)),
-            _good(_total(row.amount for row in members)),
-            _good(_total(row.converted_users for row in members)),
+            _good(add_up(row.deposits for row in members)),
+            _good(add_up(row.amount for row in members)),
+            _good(add_up(row.converted_users for row in members)),
         )
         for (event, period), members in sorted(groups.items())
     }
@@ -1389,7 +1378,7 @@ def run(config: Config, wanted: Order, around: Around) -> tuple[str, ...]:
 
 def _open(config: Config, wanted: Order, around: Around, until: int) -> list[_Account]:
     """Return the accounts with their journals open. Raises ConfigError."""
-    _check_tokens(config.accounts)
+    config.check_tokens()
     accounts: list[_Account] = []
     try:
         wanted.output.mkdir(parents=True, exist_ok=True)
@@ -1404,17 +1393,6 @@ def _open(config: Config, wanted: Order, around: Around, until: int) -> list[_Ac
     for opened in accounts:
         opened.close()
     raise problem
-
-
-def _check_tokens(accounts: Iterable[AccountConfig]) -> None:
-    faults: list[str] = []
-    for account in accounts:
-        try:
-            account.read_token()
-        except ConfigError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigError(faults)
 
 
 def _run_one(account: _Account, around: Around) -> Sequence[str]:

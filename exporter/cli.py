@@ -113,11 +113,10 @@ def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _check_config(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = _loader(parsed, environ)()
     warnings = [*config.warnings]
-    for account in config.accounts:
-        try:
-            account.read_token(environ)
-        except ConfigError as error:  # here, and now: it may be there where the exporter runs
-            warnings += [f"{fault}; without it the exporter doesn't start" for fault in error.faults]
+    try:
+        config.check_tokens(environ)
+    except ConfigError as error:  # here, and now: it may be there where the exporter runs
+        warnings += [f"{fault}; without it the exporter doesn't start" for fault in error.faults]
     for warning in warnings:
         _complain(f"warning: {warning}")
     sys.stdout.write("OK\n")
@@ -288,6 +287,12 @@ def _common(*, configured: bool) -> argparse.ArgumentParser:
     return common
 
 
+def _add_account(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="intarget-exporter",
@@ -308,9 +313,7 @@ def _parser() -> argparse.ArgumentParser:
         help="poll every account once and print the exposition",
         description="Poll every account once and print the exposition. Exit code 1 if an account failed.",
     )
-    once.add_argument(
-        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
-    )
+    _add_account(once)
     once.add_argument(
         "--output",
         choices=("text", "json"),
@@ -332,9 +335,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Ask and poll every account once and report, line by line, what works, what doesn't and"
         " what to do about it. Writes nothing. Exit code 1 if there is a problem.",
     )
-    examined.add_argument(
-        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
-    )
+    _add_account(examined)
     examined.add_argument(
         "--output", choices=("text", "json"), default="text", help="text: for people; json: for machines"
     )
@@ -419,9 +420,7 @@ def _add_backfill(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="DIR",
         help="where the files go, and what was answered so far (a hidden file for each account)",
     )
-    filled.add_argument(
-        "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
-    )
+    _add_account(filled)
 
 
 def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -454,6 +454,17 @@ class Config(_Section):
             changed += [f"{section}.{key}" for key in fields if getattr(mine, key) != getattr(its, key)]
         return tuple(changed)
 
+    def check_tokens(self, environ: Mapping[str, str] | None = None) -> None:
+        """Raise ConfigError, with a line for each, if there are accounts whose token can't be read."""
+        faults: list[str] = []
+        for account in self.accounts:
+            try:
+                account.read_token(environ)
+            except ConfigError as error:
+                faults += error.faults
+        if faults:
+            raise ConfigError(faults)
+
     def shard(self, index: int, total: int) -> "Config":
         """Return the part that replica `index` of `total` polls: accounts by a hash of their names.
 

@@ -139,6 +139,7 @@ class _Reading(Generic[R]):
         partial: set[Hashable] = set()
         ranges: Ranges = ()
         ids: frozenset[int] = frozenset()
+        incomplete = False
         for collector in self.collectors:
             part = collector.collected
             groups: defaultdict[Hashable, list[R]] = defaultdict(list)
@@ -158,12 +159,13 @@ class _Reading(Generic[R]):
                     partial.add(group)
                 best[group] = rows
             ranges, ids = (*ranges, *part.ranges), ids | part.ids
+            incomplete = incomplete or part.incomplete
         return Collected(
             rows=tuple(row for rows in best.values() for row in rows),
             partial=frozenset(partial),
             ranges=ranges,
             ids=ids,
-            incomplete=any(collector.collected.incomplete for collector in self.collectors),
+            incomplete=incomplete,
         )
 
 

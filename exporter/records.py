@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
     from decimal import Decimal
 
 STATISTICS: Final = "statistics"
@@ -49,6 +49,20 @@ Amount: TypeAlias = "Decimal | Literal[Mark.INVALID] | None"
 """A sum of money, likewise."""
 Values: TypeAlias = tuple[int | None, ...]
 """Twelve counts by COUNTER_FIELDS; None where there never was a value."""
+
+
+N = TypeVar("N", int, "Decimal")
+
+
+def add_up(values: Iterable[N | Mark | None]) -> N | Mark | None:
+    """Add values up: what is absent is left out; one that can't be read makes the sum unknown (INVALID)."""
+    found: N | None = None
+    for value in values:
+        if isinstance(value, Mark):
+            return INVALID
+        if value is not None:
+            found = value if found is None else found + value
+    return found
 
 
 @dataclass(frozen=True, slots=True, order=True)

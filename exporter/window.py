@@ -20,7 +20,6 @@ from exporter.counters import Reading
 from exporter.records import (
     CONVERSIONS,
     COUNTER_FIELDS,
-    INVALID,
     STATISTICS,
     AccountSnapshot,
     CampaignSnapshot,
@@ -35,18 +34,19 @@ from exporter.records import (
     SavedConversions,
     SavedGroup,
     SavedMessage,
+    add_up,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from decimal import Decimal
 
     from exporter.records import (
         Collected,
         Conversion,
         Count,
         MessageStats,
+        N,
         Row,
         SavedAccount,
         TimeRange,
@@ -305,7 +305,7 @@ class Window:
         how = Reading(as_is, until, read.lower, read.confirms)
         before = rules.NEW if held is None else held.counters
         steps = [
-            rules.read(counter, _total(group.values[index] for group in read.groups), how)
+            rules.read(counter, add_up(group.values[index] for group in read.groups), how)
             for index, counter in enumerate(before)
         ]
         merged = SavedCampaign(
@@ -715,26 +715,12 @@ def _sum_up(start: float, rows: Sequence[MessageStats], *, per_message: bool) ->
 def _sums(rows: Sequence[MessageStats]) -> tuple[Count, ...]:
     if len(rows) == 1:
         return rows[0].values
-    return tuple(_total(column) for column in zip(*(row.values for row in rows), strict=True))
+    return tuple(add_up(column) for column in zip(*(row.values for row in rows), strict=True))
 
 
 def _title_sums(groups: Iterable[SavedGroup], title: str) -> tuple[Count, ...]:
     values = [sums for group in groups for name, sums in group.messages if name == title]
-    return tuple(_total(column) for column in zip(*values, strict=True))
-
-
-N = TypeVar("N", int, "Decimal")
-
-
-def _total(values: Iterable[N | Mark | None]) -> N | Mark | None:
-    """Add values up: what is absent is left out; one that can't be read makes the sum unknown."""
-    total: N | None = None
-    for value in values:
-        if isinstance(value, Mark):
-            return INVALID
-        if value is not None:
-            total = value if total is None else total + value
-    return total
+    return tuple(add_up(column) for column in zip(*values, strict=True))
 
 
 def _higher(held: N | Mark | None, value: N | Mark | None) -> N | Mark | None:
@@ -798,9 +784,9 @@ def _sum_up_conversions(rows: Sequence[Conversion]) -> SavedConversionGroup:
         len(rows),
         tuple(sorted({row.title for row in rows})),
         max((row.stop for row in rows if row.stop is not None), default=None),
-        _total(row.deposits for row in rows),
-        _total(row.amount for row in rows),
-        _total(row.converted_users for row in rows),
+        add_up(row.deposits for row in rows),
+        add_up(row.amount for row in rows),
+        add_up(row.converted_users for row in rows),
     )
 
 
@@ -825,9 +811,9 @@ def _gauges(
         by_event[group.event, group.period].append(group)
     for key, members in by_event.items():
         before = gauges.get(key)
-        deposits = _total(group.deposits for group in members)
-        amount = _total(group.amount for group in members)
-        users = _total(group.converted_users for group in members)
+        deposits = add_up(group.deposits for group in members)
+        amount = add_up(group.amount for group in members)
+        users = add_up(group.converted_users for group in members)
         gauges[key] = ConversionSnapshot(
             key[0],
             key[1],

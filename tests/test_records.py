@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from exporter import records
-from exporter.records import COUNTER_FIELDS, Conversion, MessageStats, Query, Reply, TimeRange
+from exporter.records import (
+    COUNTER_FIELDS,
+    INVALID,
+    Conversion,
+    MessageStats,
+    Query,
+    Reply,
+    TimeRange,
+    add_up,
+)
 
 VALUES = (1,) * len(COUNTER_FIELDS)
 KINDS = [kind for kind in vars(records).values() if dataclasses.is_dataclass(kind)]
@@ -75,3 +86,20 @@ def test_a_reply_shows_no_content() -> None:
 def test_the_fields_are_twelve() -> None:
     """Every tuple of counts has this length."""
     assert 12 == len(set(COUNTER_FIELDS)) == len(COUNTER_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), None),
+        ((None, None), None),
+        ((0, None), 0),
+        ((1, None, 2), 3),
+        ((Decimal("0.1"), Decimal("0.2")), Decimal("0.3")),
+        ((1, INVALID, 2), INVALID),
+        ((None, INVALID), INVALID),
+    ],
+)
+def test_add_up(values: tuple[Any, ...], expected: Any) -> None:  # noqa: ANN401 - whatever can be summed
+    """What is absent is left out; what can't be read makes the sum unknown."""
+    assert expected == add_up(values)
