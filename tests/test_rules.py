@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from exporter.catalogue import ALL_METRICS
+from tests.e2e._debian import from_testing
 from tests.rules.false_alarms import LIMITS, boundary, ever_crosses, lower_bound
 
 RULES = Path(__file__).parents[1] / "grafana" / "rules"
@@ -158,10 +159,12 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("version", ["installed", "3"])
 @pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.stem)
-def test_promtool_unit_tests_pass(suite: Path) -> None:
-    """`promtool test rules` agrees with the suite."""
-    assert "SUCCESS" in _run(_tool("promtool"), "test", "rules", suite.name, cwd=suite.parent)
+def test_promtool_unit_tests_pass(suite: Path, version: str) -> None:
+    """`promtool test rules` agrees with the suite, the installed one and that of Prometheus 3."""
+    promtool = _tool("promtool") if version == "installed" else str(from_testing("promtool"))
+    assert "SUCCESS" in _run(promtool, "test", "rules", suite.name, cwd=suite.parent)
 
 
 @pytest.mark.e2e

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e._debian import UnavailableError, prometheus_3
+from tests.e2e._debian import from_testing
 from tests.e2e._exactness import FROM_START, Run, increase, steps_down
 from tests.e2e._running import Exporter, raw, scraping, until
 from tests.e2e._scripted import METRICS, Campaign, ScriptedApi
@@ -92,10 +92,7 @@ def test_increases_are_exact(version: str, tmp_path: Path, monkeypatch: pytest.M
     it extrapolates to the ends of the range.
     """
     if version == "3":
-        try:
-            monkeypatch.setenv("PROMETHEUS", str(prometheus_3()))
-        except UnavailableError as error:
-            pytest.skip(f"no Prometheus 3: {error}")
+        monkeypatch.setenv("PROMETHEUS", str(from_testing("prometheus")))
     _need_prometheus()
     report = Run(tmp_path, seconds=50, kills=20, seed=int(time.time()))()
     print(report.text())
