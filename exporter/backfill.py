@@ -13,62 +13,58 @@ same arguments reads it and asks only for the rest; the files are a function of 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
-import json
 import logging
 import math
 import os
 import re
-from bisect import bisect_right
 from collections import defaultdict
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from tqdm import tqdm
 
 from exporter import parse
 from exporter.api import ApiClient, ApiSettings
-from exporter.catalogue import CAMPAIGN_COUNTERS, CAMPAIGN_METRICS
 from exporter.config import format_duration, parse_duration
 from exporter.errors import ConfigError, ExporterError, PollError, StoppedError
-from exporter.evidence import DOCUMENTED_DEFAULT, Evidence, RowMap
+from exporter.evidence import DOCUMENTED_DEFAULT
+from exporter.history import NO_VALUES, History, Meaning, Side, Span, by_channel, gauges, openmetrics, sums
+from exporter.journal import (
+    FORMAT,
+    Journal,
+    Record,
+    pack_conversion,
+    pack_stats,
+    unpack_conversion,
+    unpack_stats,
+    usage_error,
+)
 from exporter.logs import fields
 from exporter.paging import NEVER, OLDEST, Collector
-from exporter.ranges import Ranges, intersect, subtract, union
+from exporter.ranges import Ranges, intersect, subtract
 from exporter.records import (
     CONVERSIONS,
     COUNTER_FIELDS,
-    INVALID,
     STATISTICS,
-    AccountSnapshot,
-    CampaignSnapshot,
-    ChannelSnapshot,
     Conversion,
-    ConversionSnapshot,
     Mark,
-    MessageSnapshot,
     MessageStats,
     Query,
     R,
     TimeRange,
-    add_up,
 )
-from exporter.writer import metadata, render_account
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from exporter.config import AccountConfig, Config
-    from exporter.records import Collected, N, Page, Reply, Values
+    from exporter.records import Collected, Page
 
 log = logging.getLogger(__name__)
 
@@ -80,15 +76,12 @@ SUFFIX: Final = ".om"
 """What the names of the files for promtool end with."""
 CANDIDATES: Final = 5
 """With how many campaigns to try what a send filter does."""
-_FORMAT: Final = 1
 _LOG_EVERY: Final = 30.0
 _LONGEST_STEM: Final = 100
 _NAMED: Final = 5  # campaigns that a message names before it says "and more"
 _HOUR: Final = 3_600
 _DAY: Final = 24 * _HOUR
 _SENT: Final = COUNTER_FIELDS.index("sent")
-_NO_VALUES: Final[Values] = (None,) * len(COUNTER_FIELDS)
-_COUNTERS: Final = frozenset(metric.name for metric in CAMPAIGN_COUNTERS.values())
 
 
 # Arguments
@@ -113,52 +106,6 @@ def parse_time(text: str, *, end: bool) -> int:
 def format_time(second: float) -> str:
     """Return the second as `parse_time` reads it."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The seconds `first` to `last`, both included, in steps of `step` seconds; the last may be shorter.
-
-    Samples are numbered: 0 stands at `first` for what was before, the others at the last second of each step.
-    """
-
-    first: int
-    last: int
-    step: int
-
-    @property
-    def steps(self) -> int:
-        """How many steps it has."""
-        return -(-(self.last - self.first + 1) // self.step)
-
-    @property
-    def ends(self) -> tuple[int, ...]:
-        """The time of each sample."""
-        return (
-            self.first,
-            *(min(self.first + n * self.step - 1, self.last) for n in range(1, self.steps + 1)),
-        )
-
-    def sent_until(self, number: int) -> int:
-        """Return the last second whose sends belong to a sample."""
-        return self.first - 1 if number == 0 else self.ends[number]
-
-    def step_of(self, start: float) -> int:
-        """Return the number of the first sample at or after a start; 0 for what started before."""
-        return 0 if start < self.first else (math.floor(start) - self.first) // self.step + 1
-
-    @property
-    def months(self) -> tuple[TimeRange, ...]:
-        """The calendar months (UTC) in it, the first and last one as far as they are in it."""
-        months = []
-        first = self.first
-        while first <= self.last:
-            moment = datetime.fromtimestamp(first, UTC)
-            later = moment.replace(day=1, hour=0, minute=0, second=0) + timedelta(days=32)
-            last = int(later.replace(day=1).timestamp()) - 1
-            months.append(TimeRange(first, min(last, self.last)))
-            first = last + 1
-        return tuple(months)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,182 +151,11 @@ def _parse_step(text: str) -> int:
     return int(seconds)
 
 
-# The journal
-
-
-Record: TypeAlias = dict[str, Any]
-
-
-class Journal:
-    """What was answered so far, in a file of one JSON document a line; the first is about the arguments.
-
-    A line is on the disk before `add` returns; one that a crash cut off is dropped. The file is locked against
-    other processes until `close`.
-    """
-
-    def __init__(self, path: Path, header: Record) -> None:
-        """Open or begin it. Raises ConfigError if it belongs to other arguments, another process, or nobody."""
-        self.path = path
-        self.records: list[Record] = []
-        # Without a buffer, which would keep a line that a full disk refused
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
-        try:
-            self._lock()
-            found = self._read()
-            if found:
-                self._compare(found[0], header)
-                self.header, self.records = found[0], found[1:]
-            else:
-                self.header = header
-                self.add(header)
-                self.records.clear()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def add(self, record: Record) -> None:
-        """Append a record, and wait until it is on the disk. Raises OSError."""
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        if self._file.write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        os.fsync(self._file.fileno())
-        self.records.append(record)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy = True
-        else:
-            busy = False
-        if busy:
-            raise _usage(f"--output: another backfill is at work in {self.path.parent}; wait for its end")
-
-    def _read(self) -> list[Record]:
-        found: list[Record] = []
-        end = 0
-        for line in self._file.read().split(b"\n")[:-1]:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if not isinstance(record, dict):
-                raise _usage(
-                    f"--output: line {len(found) + 1} of {self.path} can't be read; remove that file to begin"
-                    " anew, or choose another directory"
-                )
-            found.append(record)
-            end += len(line) + 1
-        self._file.seek(end)
-        self._file.truncate()
-        return found
-
-    def _compare(self, found: Record, header: Record) -> None:
-        if found.get("backfill") != _FORMAT:
-            raise _usage(
-                f"--output: {self.path} is of another version of the exporter; choose another directory"
-            )
-        different = [name for name in _COMPARED if found.get(name) != header.get(name)]
-        if different:
-            was = ", ".join(f"{_COMPARED[name]} was {found.get(name)}" for name in different)
-            raise _usage(
-                f"--output: {self.path.parent} has a backfill of account {header['account']} with other"
-                f" arguments ({was}); give the same ones to go on with it, or choose another directory"
-            )
-
-
-_COMPARED: Final = {
-    "account": "the account",
-    "base_url": "base_url",
-    "from": "--from",
-    "to": "--to",
-    "step": "--step",
-    "conversions": "whether conversions are read (poll.conversions_every)",
-}
-
-
-def _usage(text: str) -> ConfigError:
-    return ConfigError([f"intarget-exporter: {text}"])
-
-
-def _pack(value: object) -> object:
-    """Return a count or amount as JSON has it."""
-    return False if value is INVALID else str(value) if isinstance(value, Decimal) else value
-
-
-def _unpack(value: Any) -> Any:  # noqa: ANN401 - JSON
-    return INVALID if value is False else value
-
-
-def _pack_stats(row: MessageStats) -> list[object]:
-    return [row.campaign_id, row.channel, row.start, row.title, *map(_pack, row.values)]
-
-
-def _unpack_stats(packed: Sequence[Any]) -> MessageStats:
-    number, channel, start, title, *values = packed
-    return MessageStats(number, channel, start, title, tuple(map(_unpack, values)))
-
-
-def _pack_conversion(row: Conversion) -> list[object]:
-    return [
-        *(row.campaign_id, row.channel, row.start, row.stop, row.title, row.campaign_name),
-        *(row.event, row.period, *map(_pack, (row.deposits, row.amount, row.converted_users))),
-    ]
-
-
-def _unpack_conversion(packed: Sequence[Any]) -> Conversion:
-    number, channel, start, stop, title, name, event, period, deposits, amount, users = map(_unpack, packed)
-    amount = Decimal(amount) if isinstance(amount, str) else amount
-    return Conversion(number, channel, start, stop, title, name, event, period, deposits, amount, users)
-
-
-# Sums over the rows of one campaign
-
-V_co = TypeVar("V_co", covariant=True)
-EventKey: TypeAlias = tuple[str, str]
-
-
-def _good(value: N | Mark | None) -> N | None:
-    return None if isinstance(value, Mark) else value
-
-
-def _sums(rows: Iterable[MessageStats]) -> tuple[int | Mark | None, ...]:
-    return tuple(add_up(column) for column in zip(*(row.values for row in rows), strict=True)) or _NO_VALUES
-
-
-def _gauges(rows: Iterable[Conversion]) -> dict[EventKey, ConversionSnapshot]:
-    """Return the sums of one campaign and channel by event and period."""
-    groups: defaultdict[EventKey, list[Conversion]] = defaultdict(list)
-    for row in rows:
-        groups[row.event, row.period].append(row)
-    return {
-        (event, period): ConversionSnapshot(
-            event,
-            period,
-            _good(add_up(row.deposits for row in members)),
-            _good(add_up(row.amount for row in members)),
-            _good(add_up(row.converted_users for row in members)),
-        )
-        for (event, period), members in sorted(groups.items())
-    }
-
-
-def _by_channel(rows: Iterable[R]) -> dict[str, list[R]]:
-    channels: defaultdict[str, list[R]] = defaultdict(list)
-    for row in rows:
-        channels[row.channel].append(row)
-    return channels
-
-
 def _stats_reached(now: Sequence[MessageStats], final: Sequence[MessageStats]) -> bool:
     """Whether no count of `final` is still to come."""
-    have = {channel: _sums(rows) for channel, rows in _by_channel(now).items()}
-    for channel, rows in _by_channel(final).items():
-        for value, last in zip(have.get(channel, _NO_VALUES), _sums(rows), strict=True):
+    have = {channel: sums(rows) for channel, rows in by_channel(now).items()}
+    for channel, rows in by_channel(final).items():
+        for value, last in zip(have.get(channel, NO_VALUES), sums(rows), strict=True):
             missing = isinstance(last, int) and last > 0 and not (isinstance(value, int) and value >= last)
             if missing or isinstance(last, Mark):
                 return False
@@ -387,8 +163,8 @@ def _stats_reached(now: Sequence[MessageStats], final: Sequence[MessageStats]) -
 
 
 def _conversions_reached(now: Sequence[Conversion], final: Sequence[Conversion]) -> bool:
-    have = {channel: _gauges(rows) for channel, rows in _by_channel(now).items()}
-    return all(have.get(channel) == _gauges(rows) for channel, rows in _by_channel(final).items())
+    have = {channel: gauges(rows) for channel, rows in by_channel(now).items()}
+    return all(have.get(channel) == gauges(rows) for channel, rows in by_channel(final).items())
 
 
 def _sent(rows: Iterable[MessageStats]) -> int:
@@ -400,15 +176,6 @@ def _deposits(rows: Iterable[Conversion]) -> int:
 
 
 # What a send filter does
-
-
-class Meaning(StrEnum):
-    """What sendFrom and sendTo do to the counts of a campaign."""
-
-    DIVIDES = "divides"
-    SELECTS = "selects"
-    IGNORED = "ignored"
-    UNCLEAR = "unclear"
 
 
 _ENDPOINT_WORDS: Final = {STATISTICS: "counts", CONVERSIONS: "conversions"}
@@ -432,67 +199,6 @@ _MEANING_WORDS: Final = {
 }
 
 
-class _Side(Generic[R]):
-    """One endpoint of one account: what is known of it, by the journal alone.
-
-    `totals` has the rows of each campaign as they are today; `until[n]` those of what was sent until sample n,
-    of the campaigns that were asked for. `done` are the starts that were read.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        read: Callable[[Reply], Page[R]],
-        codec: tuple[Callable[[R], list[object]], Callable[[Sequence[Any]], R]],
-        measure: Callable[[Iterable[R]], int],
-        reached: Callable[[Sequence[R], Sequence[R]], bool],
-    ) -> None:
-        self.name = name
-        self.read = read
-        self.pack, self.unpack = codec
-        self.measure = measure
-        self.reached = reached
-        self.evidence = Evidence()
-        self.map = RowMap()
-        self.meaning: Meaning | None = None
-        self.done: Ranges = ()
-        self.older: set[int] = set()
-        self.unproven: set[int] = set()  # campaigns that may have more rows
-        self.totals: dict[int, list[R]] = {}
-        self.until: defaultdict[int, dict[int, list[R]]] = defaultdict(dict)
-        self.samples: defaultdict[int, list[int]] = defaultdict(list)  # of each campaign, those in `until`
-        self.learned: float | None = None
-
-    def apply(self, record: Record) -> None:
-        """Take in a record about this endpoint."""
-        self.evidence.since, self.evidence.most, self.evidence.cut = record["evidence"]
-        rows = [self.unpack(packed) for packed in record.get("rows", ())]
-        self.map.add(rows)
-        by_id: defaultdict[int, list[R]] = defaultdict(list)
-        for row in rows:
-            by_id[row.campaign_id].append(row)
-        self.unproven.update(record.get("unproven", ()))
-        kind = record["kind"]
-        if kind == "starts":
-            self.done = union([*self.done, *(TimeRange(*part) for part in record["ranges"])])
-            for number, members in by_id.items():
-                if number not in self.older:
-                    self.totals.setdefault(number, []).extend(members)
-        elif kind == "older":
-            self.older.update(record["ids"])
-            self.totals.update(by_id)
-        elif kind == "meaning":
-            self.meaning = Meaning(record["meaning"])
-        elif kind == "until":
-            for number in record["ids"]:
-                self.until[record["sample"]][number] = by_id.get(number, [])
-                self.samples[number].append(record["sample"])
-
-    def start(self, number: int) -> float:
-        """Return when a campaign started."""
-        return min(row.start for row in self.totals[number])
-
-
 # Asking
 
 
@@ -511,7 +217,7 @@ class _Account:
         self._asked: list[str] = []  # the endpoint of each question; several threads add to it
         with_conversions = config.poll.conversions_every is not None
         header = {
-            "backfill": _FORMAT,
+            "backfill": FORMAT,
             "account": account.name,
             "base_url": account.base_url,
             "from": format_time(order.first),
@@ -523,17 +229,17 @@ class _Account:
         self._stem = _file_stem(account.name)
         self._journal = Journal(order.output / f".{self._stem}.backfill.jsonl", header)
         self.span = Span(order.first, self._journal.header["until"], order.step)
-        self.statistics: _Side[MessageStats] = _Side(
-            STATISTICS, parse.statistics, (_pack_stats, _unpack_stats), _sent, _stats_reached
+        self.statistics: Side[MessageStats] = Side(
+            STATISTICS, parse.statistics, (pack_stats, unpack_stats), _sent, _stats_reached
         )
-        self.conversions: _Side[Conversion] = _Side(
+        self.conversions: Side[Conversion] = Side(
             CONVERSIONS,
             parse.conversions,
-            (_pack_conversion, _unpack_conversion),
+            (pack_conversion, unpack_conversion),
             _deposits,
             _conversions_reached,
         )
-        self._sides: dict[str, _Side[Any]] = {STATISTICS: self.statistics}
+        self._sides: dict[str, Side[Any]] = {STATISTICS: self.statistics}
         if with_conversions:
             self._sides[CONVERSIONS] = self.conversions
         self._senders: list[Record] = []
@@ -579,14 +285,14 @@ class _Account:
         else:
             self._sides[record["endpoint"]].apply(record)
 
-    def _record(self, side: _Side[R], kind: str, **more: object) -> Record:
+    def _record(self, side: Side[R], kind: str, **more: object) -> Record:
         evidence = side.evidence
         learned = [evidence.since, evidence.most, evidence.cut]
         return {"kind": kind, "endpoint": side.name, "evidence": learned, **more}
 
     # Questions
 
-    def _ask(self, side: _Side[R], query: Query) -> Page[R]:
+    def _ask(self, side: Side[R], query: Query) -> Page[R]:
         if self._api is None:
             self._api = self._client()
         self._asked.append(side.name)
@@ -602,7 +308,7 @@ class _Account:
             monotonic=self._around.monotonic,
         )
 
-    def _collector(self, side: _Side[R], send: TimeRange | None = None) -> Collector[R]:
+    def _collector(self, side: Side[R], send: TimeRange | None = None) -> Collector[R]:
         """Return a collector; with `send`, its questions by campaign have a send filter."""
 
         def ask(query: Query) -> Page[R]:
@@ -623,7 +329,7 @@ class _Account:
 
     def _read_ids(
         self,
-        side: _Side[R],
+        side: Side[R],
         ids: Collection[int],
         send: TimeRange | None,
         note: Callable[..., Record],
@@ -645,7 +351,7 @@ class _Account:
         if failure is not None:
             raise failure
 
-    def _learn_cap(self, side: _Side[R], ids: Collection[int]) -> None:
+    def _learn_cap(self, side: Side[R], ids: Collection[int]) -> None:
         """See how long an answer can be, where that isn't known (any more): it decides how many are needed."""
         side.evidence.expire(self._around.wall())
         known = sum(side.map.ids[number] for number in ids)
@@ -690,7 +396,7 @@ class _Account:
         ]
         return (*lacking, *unproven, *self._faults)
 
-    def _read_starts(self, side: _Side[R]) -> None:
+    def _read_starts(self, side: Side[R]) -> None:
         """Read the totals of what started in the span, month by month."""
         for month in self.span.months:
             todo = subtract([month], side.done)
@@ -712,14 +418,14 @@ class _Account:
                 self._note_starts(side, todo, got, fault if lacking else "")
             self._around.progress.advance(self.name)
 
-    def _note_starts(self, side: _Side[R], ranges: Ranges, got: Collected[R], fault: str) -> None:
+    def _note_starts(self, side: Side[R], ranges: Ranges, got: Collected[R], fault: str) -> None:
         rows = [side.pack(row) for row in got.rows if any(row.start in part for part in ranges)]
         parts = [[part.first, part.last] for part in ranges]
         self._note(self._record(side, "starts", ranges=parts, rows=rows, fault=fault))
 
     # What a send filter does
 
-    def _find_meaning(self, side: _Side[R]) -> None:
+    def _find_meaning(self, side: Side[R]) -> None:
         if side.meaning is None:
             meaning, sure = self._probe(side, set(side.totals) - side.older)
             # A campaign that began long ago and still sends tells more than one that is sent in a moment
@@ -731,7 +437,7 @@ class _Account:
         if side.meaning is Meaning.DIVIDES:
             self._read_older(side, thorough=True)
 
-    def _read_older(self, side: _Side[R], *, thorough: bool) -> None:
+    def _read_older(self, side: Side[R], *, thorough: bool) -> None:
         """Read the totals of the campaigns that started before the span and sent in it; or of some of them."""
         self._find_senders(thorough=thorough)
         found = {number for record in self._senders for number in record["ids"]}
@@ -774,7 +480,7 @@ class _Account:
             }
         )
 
-    def _probe(self, side: _Side[R], ids: Iterable[int]) -> tuple[Meaning, bool]:
+    def _probe(self, side: Side[R], ids: Iterable[int]) -> tuple[Meaning, bool]:
         """Find out what a send filter does, on those that have most to count; and whether that is sure."""
         able = [number for number in ids if side.measure(side.totals.get(number, ())) > 1]
         able.sort(key=lambda number: (-side.measure(side.totals[number]), number))
@@ -787,7 +493,7 @@ class _Account:
                 found = meaning
         return found, False
 
-    def _try(self, side: _Side[R], number: int, start: int) -> tuple[Meaning, bool]:
+    def _try(self, side: Side[R], number: int, start: int) -> tuple[Meaning, bool]:
         """Look for a moment with sends before and after it: there the counts of both sides tell.
 
         If the filter divides, they add up to the total; if it only selects, each is the total. So it is, too,
@@ -813,14 +519,14 @@ class _Account:
             low, high = (low, moment) if before else (moment, high)
         return Meaning.UNCLEAR, False
 
-    def _measured(self, side: _Side[R], number: int, send: TimeRange | None) -> int:
+    def _measured(self, side: Side[R], number: int, send: TimeRange | None) -> int:
         collector = self._collector(side, send)
         collector.by_ids([number])
         return side.measure(row for row in collector.collected.rows if row.campaign_id == number)
 
     # Steps
 
-    def _read_steps(self, side: _Side[R]) -> None:
+    def _read_steps(self, side: Side[R]) -> None:
         """Read what was sent until each sample, of the campaigns that still grew then.
 
         The last sample comes first: a campaign that has reached it needn't be asked for any more.
@@ -840,7 +546,7 @@ class _Account:
             now.update(side.until[sample])
             self._around.progress.advance(self.name)
 
-    def _read_until(self, side: _Side[R], sample: int, ids: Collection[int]) -> None:
+    def _read_until(self, side: Side[R], sample: int, ids: Collection[int]) -> None:
         sent = TimeRange(OLDEST, self.span.sent_until(sample))
         note = partial(self._record, side, "until", sample=sample)
         self._read_ids(side, set(ids) - side.until[sample].keys(), sent, note)
@@ -891,7 +597,7 @@ class _Account:
         return wrong
 
     def _rows_now(
-        self, side: _Side[R], ids: Collection[int], send: TimeRange | None
+        self, side: Side[R], ids: Collection[int], send: TimeRange | None
     ) -> defaultdict[int, list[R]]:
         self._learn_cap(side, ids)
         collector = self._collector(side, send)
@@ -916,7 +622,7 @@ class _Account:
             path = self._path(month)
             families = history.month(month)
             files[path.name] = sum(len(lines) for series in families.values() for lines in series.values())
-            _write_atomically(path, _openmetrics(families))
+            _write_atomically(path, openmetrics(families))
         return files
 
     def _missing_files(self) -> dict[str, int]:
@@ -974,11 +680,11 @@ def _moment(start: int, low: int, high: int) -> tuple[int, bool]:
 
 
 def _differences(one: Sequence[MessageStats], other: Sequence[MessageStats]) -> bool:
-    have = {channel: _sums(rows) for channel, rows in _by_channel(other).items()}
+    have = {channel: sums(rows) for channel, rows in by_channel(other).items()}
     return any(
         isinstance(value, int) and value != (got if isinstance(got, int) else 0)
-        for channel, rows in _by_channel(one).items()
-        for value, got in zip(_sums(rows), have.get(channel, _NO_VALUES), strict=True)
+        for channel, rows in by_channel(one).items()
+        for value, got in zip(sums(rows), have.get(channel, NO_VALUES), strict=True)
     )
 
 
@@ -987,14 +693,14 @@ def _not_between(
 ) -> set[str]:
     """Return the fields whose sum in `rows` isn't between those of `low` and `high`."""
     names = set()
-    middle = {channel: _sums(members) for channel, members in _by_channel(rows).items()}
-    least = {channel: _sums(members) for channel, members in _by_channel(low).items()}
-    for channel, members in _by_channel(high).items():
+    middle = {channel: sums(members) for channel, members in by_channel(rows).items()}
+    least = {channel: sums(members) for channel, members in by_channel(low).items()}
+    for channel, members in by_channel(high).items():
         columns = zip(
             COUNTER_FIELDS,
-            least.get(channel, _NO_VALUES),
-            middle.get(channel, _NO_VALUES),
-            _sums(members),
+            least.get(channel, NO_VALUES),
+            middle.get(channel, NO_VALUES),
+            sums(members),
             strict=True,
         )
         for name, lowest, value, highest in columns:
@@ -1015,263 +721,6 @@ def _campaigns(ids: Sequence[int]) -> str:
     named = ", ".join(str(number) for number in ids[:_NAMED])
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return f"{'campaign' if len(ids) == 1 else 'campaigns'} {named}{more}"
-
-
-# From what was answered to what is written
-
-
-Lines: TypeAlias = dict[str, dict[str, list[str]]]
-"""Values and times, as they are written, by the name of their metric and by series, in the order of time."""
-
-
-class _Course(Generic[V_co]):
-    """How one thing went: its value from each sample at which it changed."""
-
-    def __init__(self, points: Sequence[tuple[int, V_co]]) -> None:
-        self.points = points
-        self._numbers = [number for number, _ in points]
-
-    def at(self, sample: int) -> V_co | None:
-        """Return the value as of a sample; None before the first one."""
-        index = bisect_right(self._numbers, sample) - 1
-        return self.points[index][1] if index >= 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Campaign:
-    """One campaign in one channel. `first` is its first sample, `last` the last one that it is written at."""
-
-    shape: CampaignSnapshot
-    first: int
-    last: int
-    counts: _Course[Values]
-    messages: Mapping[str, _Course[Values]]
-    conversions: _Course[tuple[ConversionSnapshot, ...]]
-
-    def snapshot(self, sample: int) -> CampaignSnapshot:
-        """Return it as of a sample."""
-        return replace(
-            self.shape,
-            values=self.counts.at(sample) or _NO_VALUES,
-            messages=tuple(
-                MessageSnapshot(title, course.at(sample) or _NO_VALUES)
-                for title, course in self.messages.items()
-            ),
-            conversions=self.conversions.at(sample) or (),
-        )
-
-
-class History:
-    """What one account's campaigns had at each sample, in the words of the live exposition.
-
-    A campaign is written from the sample before it started, where its counters stand at 0, until `window`
-    seconds after it last grew, as the exporter would have shown it. Counters never go down. Those of a channel
-    begin at 0 with the span and add what its campaigns grow by.
-    """
-
-    def __init__(
-        self,
-        account: AccountConfig,
-        span: Span,
-        statistics: _Side[MessageStats],
-        conversions: _Side[Conversion],
-        *,
-        window: float,
-        per_message: bool,
-    ) -> None:
-        self._account = account
-        self._span = span
-        self._ends = span.ends
-        self._window = window
-        self._per_message = per_message
-        counts, earned = self._channels_of(statistics), self._channels_of(conversions)
-        self.campaigns = [
-            self._campaign(number, channel, statistics, conversions)
-            for number, channel in sorted(counts | earned)
-        ]
-        self._channels = self._add_up()
-
-    @staticmethod
-    def _channels_of(side: _Side[R]) -> set[tuple[int, str]]:
-        divides = side.meaning is Meaning.DIVIDES
-        return {
-            (number, row.channel)
-            for number, rows in side.totals.items()
-            if divides or number not in side.older
-            for row in rows
-        }
-
-    def _campaign(
-        self, number: int, channel: str, statistics: _Side[MessageStats], conversions: _Side[Conversion]
-    ) -> _Campaign:
-        rows = [row for row in statistics.totals.get(number, ()) if row.channel == channel]
-        earned = [row for row in conversions.totals.get(number, ()) if row.channel == channel]
-        start = min(row.start for row in (rows or earned))
-        first = self._span.step_of(start)
-        answers = self._answers(statistics, number, channel, rows, first)
-        counts = _course(answers, rows, first)
-        titles = sorted({row.title for row in rows}) or sorted({row.title for row in earned})
-        messages = {}
-        if self._per_message:
-            for title in sorted({row.title for _, found in answers for row in found} | set(titles)):
-                mine = [(sample, [row for row in found if row.title == title]) for sample, found in answers]
-                messages[title] = _course(mine, [row for row in rows if row.title == title], first)
-        grown = max((sample for sample, _ in counts.points), default=first)
-        gone = self._ends[max(grown, first)] + self._window
-        return _Campaign(
-            CampaignSnapshot(
-                number,
-                channel,
-                start,
-                max((row.stop for row in earned if row.stop is not None), default=None),
-                earned[0].campaign_name if earned else "",
-                " | ".join(titles),
-                _NO_VALUES,
-                _NO_VALUES,
-                (0,) * len(COUNTER_FIELDS),
-            ),
-            first,
-            bisect_right(self._ends, gone) - 1,
-            counts,
-            messages,
-            _gauge_course(self._answers(conversions, number, channel, earned, first)),
-        )
-
-    @staticmethod
-    def _answers(
-        side: _Side[R], number: int, channel: str, totals: Sequence[R], first: int
-    ) -> list[tuple[int, Sequence[R]]]:
-        """Return the rows of a campaign and channel as of each sample that was asked for."""
-        if side.meaning is not Meaning.DIVIDES:
-            return [(first, totals)] if number not in side.older else []
-        return [
-            (sample, [row for row in side.until[sample][number] if row.channel == channel])
-            for sample in sorted(side.samples[number])
-        ]
-
-    def _add_up(self) -> list[tuple[ChannelSnapshot, ...]]:
-        """Return the channels at each sample."""
-        totals: dict[str, list[int | None]] = {}
-        growth: defaultdict[int, list[tuple[str, Values]]] = defaultdict(list)
-        for campaign in self.campaigns:
-            channel, before = campaign.shape.channel, _NO_VALUES
-            total = totals.setdefault(channel, [None] * len(COUNTER_FIELDS))
-            for sample, values in campaign.counts.points:
-                pairs = list(zip(before, values, strict=True))
-                growth[sample].append(
-                    (channel, tuple(0 if a is None or b is None else b - a for a, b in pairs))
-                )
-                before = values
-            for index, value in enumerate(before):
-                if value is not None:
-                    total[index] = 0
-        channels = []
-        for sample in range(len(self._ends)):
-            for channel, steps in growth[sample]:
-                total = totals[channel]
-                for index, step in enumerate(steps):
-                    value = total[index]
-                    total[index] = None if value is None else value + (step or 0)
-            channels.append(tuple(ChannelSnapshot(name, tuple(totals[name])) for name in sorted(totals)))
-        return channels
-
-    def month(self, month: TimeRange) -> Lines:
-        """Return the sample lines of one month."""
-        lines: Lines = {metric.name: {} for metric in CAMPAIGN_METRICS}
-        for sample, at in enumerate(self._ends):
-            if at in month:
-                coming = [one for one in self.campaigns if one.first - 1 == sample]
-                there = [one for one in self.campaigns if one.first <= sample <= one.last]
-                self._add_lines(lines, sample, coming, (), _COUNTERS)
-                self._add_lines(lines, sample, there, self._channels[sample], lines.keys())
-        return lines
-
-    def _add_lines(
-        self,
-        lines: Lines,
-        sample: int,
-        campaigns: Iterable[_Campaign],
-        channels: tuple[ChannelSnapshot, ...],
-        names: Collection[str],
-    ) -> None:
-        rendered = render_account(
-            AccountSnapshot(
-                self._account.name,
-                self._account.currency,
-                self._span.first,
-                tuple(campaign.snapshot(sample) for campaign in campaigns),
-                channels,
-            ),
-            per_message=self._per_message,
-        )
-        for metric, block in zip(CAMPAIGN_METRICS, rendered.openmetrics, strict=True):
-            if metric.name in names:
-                family = lines[metric.name]
-                for line in block.decode().split("\n")[:-1]:
-                    series, _, value = line.rpartition(" ")
-                    family.setdefault(series, []).append(f" {value} {self._ends[sample]}\n")
-
-
-def _course(
-    answers: Sequence[tuple[int, Sequence[MessageStats]]], totals: Sequence[MessageStats], first: int
-) -> _Course[Values]:
-    """Return the counters of a campaign, or of one of its messages, from the rows as of each sample.
-
-    No row means that nothing was sent yet: 0 for every count that there ever is.
-    """
-    sums = [(sample, len(rows), _sums(rows)) for sample, rows in answers]
-    columns = [_sums(totals), *(values for _, _, values in sums)]
-    known = [any(isinstance(values[index], int) for values in columns) for index in range(len(COUNTER_FIELDS))]
-    nothing: Values = tuple([0 if is_known else None for is_known in known])
-    points: list[tuple[int, Values]] = []
-    now = _NO_VALUES
-    if first:
-        now = nothing
-        points.append((first - 1, now))
-    for sample, rows, values in sums:
-        if not rows and now == _NO_VALUES:
-            found = nothing
-        else:
-            found = tuple([_higher(old, new) for old, new in zip(now, values, strict=True)])
-        if found != now:
-            now = found
-            points.append((sample, now))
-    return _Course(points)
-
-
-def _higher(old: int | None, new: int | Mark | None) -> int | None:
-    if new is None or isinstance(new, Mark):
-        return old
-    return new if old is None else max(old, new)
-
-
-def _gauge_course(
-    answers: Sequence[tuple[int, Sequence[Conversion]]],
-) -> _Course[tuple[ConversionSnapshot, ...]]:
-    """Return the conversions of a campaign. A value that isn't there any more stays as it last was."""
-    points: list[tuple[int, tuple[ConversionSnapshot, ...]]] = []
-    now: dict[EventKey, ConversionSnapshot] = {}
-    for sample, rows in answers:
-        for key, new in _gauges(rows).items():
-            old = now.get(key, new)
-            now[key] = replace(
-                new,
-                deposits=old.deposits if new.deposits is None else new.deposits,
-                amount=old.amount if new.amount is None else new.amount,
-                converted_users=old.converted_users if new.converted_users is None else new.converted_users,
-            )
-        points.append((sample, tuple(now.values())))
-    return _Course(points)
-
-
-def _openmetrics(families: Lines) -> Iterator[bytes]:
-    """Yield an exposition in which the samples of each series follow each other, as promtool needs it."""
-    for metric in CAMPAIGN_METRICS:
-        if families[metric.name]:
-            yield metadata(metric, openmetrics=True)
-            for series, tails in families[metric.name].items():
-                yield "".join([series + tail for tail in tails]).encode()
-    yield b"# EOF\n"
 
 
 def _write_atomically(path: Path, blocks: Iterable[bytes]) -> None:
@@ -1355,7 +804,7 @@ def run(config: Config, wanted: Order, around: Around) -> tuple[str, ...]:
     """
     until = min(wanted.last, math.floor(around.wall()))
     if until <= wanted.first:
-        raise _usage("--from: is still to come")
+        raise usage_error("--from: is still to come")
     faults: list[str] = []
     with ExitStack() as stack:
         accounts = []
@@ -1385,7 +834,7 @@ def _open(config: Config, wanted: Order, around: Around, until: int) -> list[_Ac
         for account in config.accounts:
             accounts.append(_Account(account, config, wanted, around, until=until))  # noqa: PERF401 - see except
     except OSError as error:
-        problem: ExporterError = _usage(f"--output: {wanted.output} can't be used ({error.strerror})")
+        problem: ExporterError = usage_error(f"--output: {wanted.output} can't be used ({error.strerror})")
     except ConfigError as error:
         problem = error
     else:

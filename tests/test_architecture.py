@@ -56,7 +56,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "records",
         "state",
     },
-    "backfill": _ANSWERS | {"catalogue", "config", "logs", "writer"},
+    "journal": {"errors", "records"},
+    "history": {"catalogue", "config", "evidence", "journal", "ranges", "records", "writer"},
+    "backfill": _ANSWERS | {"config", "history", "journal", "logs"},
     "cli": _POLLING | {"app", "backfill", "doctor", "exporter", "poller", "simulator", "web"},
 }
 

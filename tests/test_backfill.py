@@ -8,7 +8,6 @@ import re
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -17,10 +16,11 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter import backfill
-from exporter.backfill import Around, Order, Progress, Span
+from exporter.backfill import Around, Order, Progress
 from exporter.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 from exporter.config import Config
 from exporter.errors import ConfigError, PollError, ServerError, StoppedError
+from exporter.history import Span
 from exporter.records import COUNTER_FIELDS, STATISTICS, Reply
 
 if TYPE_CHECKING:
@@ -296,35 +296,6 @@ def test_wrong_arguments(given: tuple[str, str, str], named: list[str], tmp_path
 def test_right_arguments(tmp_path: Path) -> None:
     """The last day belongs to it with all its seconds."""
     assert Order(FIRST, LAST, HOUR, tmp_path) == backfill.order("2026-01-30", "2026-02-03", "1h", tmp_path)
-
-
-def test_steps() -> None:
-    """Samples stand at the start and at the last second of each step; a start belongs to the next one."""
-    span = Span(1000, 1000 + 249, 100)
-    assert (1000, 1099, 1199, 1249) == span.ends
-    assert [999, 1099, 1199, 1249] == [span.sent_until(number) for number in range(4)]
-    starts = [999.9, 1000, 1099.9, 1100, 1249]
-    assert [0, 1, 1, 2, 3] == [span.step_of(start) for start in starts]
-
-
-@given(st.integers(0, 2 * 10**9), st.integers(1, 500 * DAY), st.integers(60, 40 * DAY))
-def test_steps_fill_the_span(first: int, length: int, step: int) -> None:
-    """Every second has its step, samples rise, none lies outside; months are disjoint and lose no second."""
-    span = Span(first, first + length, max(step, length // 1000 + 60))
-    ends = span.ends
-    assert sorted(set(ends)) == list(ends)
-    assert (first, first + length) == (ends[0], ends[-1])
-    assert len(ends) == span.steps + 1
-    for second in (first, first + length // 2, first + length):
-        number = span.step_of(second)
-        assert span.sent_until(number - 1) < second <= span.sent_until(number)
-    months = span.months
-    assert (first, first + length) == (months[0].first, months[-1].last)
-    assert all(one.last + 1 == other.first for one, other in pairwise(months))
-    assert len(months) == len({backfill.format_time(month.first)[:7] for month in months})
-    assert all(
-        backfill.format_time(month.first)[:7] == backfill.format_time(month.last)[:7] for month in months
-    )
 
 
 # A send filter that divides
@@ -623,7 +594,7 @@ def apis(draw: st.DrawFn) -> Api:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(apis(), st.sampled_from([DAY, 7 * HOUR]), st.integers(0, 3 * DAY))
 def test_every_reading(tmp_path_factory: pytest.TempPathFactory, api: Api, step: int, ago: int) -> None:
     """Whatever the meaning, the bounds and the cap: what is written is true, and never goes down."""
@@ -730,7 +701,7 @@ def test_goes_on_after_a_failure_at_every_step(tmp_path: Path) -> None:
     assert files(tmp_path / "whole") == files(output)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 1))
 def test_a_journal_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     """A crash may cut the journal off at any byte: the same files come out."""
