@@ -18,20 +18,22 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from exporter import __version__, simulator
-from exporter.config import Config
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.config.model import Config
 from exporter.errors import ConfigError, StateError, StateLockedError
-from exporter.exposition import Exposition, Response, SelfMetrics
+from exporter.exposition.exposition import Exposition, Response, SelfMetrics
 from exporter.logs import fields
 from exporter.poller import AccountPoller, Surroundings, together
-from exporter.records import COUNTER_FIELDS, AccountSnapshot, AccountStatus, Snapshot
-from exporter.state import State
+from exporter.tracking.model import AccountSnapshot, Snapshot
+from exporter.tracking.state_file import State
 from exporter.web import Site, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from exporter.records import CampaignSnapshot
+    from exporter.status import AccountStatus
+    from exporter.tracking.model import CampaignSnapshot
 
 log = logging.getLogger(__name__)
 

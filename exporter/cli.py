@@ -13,15 +13,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from exporter import __version__, app, backfill, doctor, logs, simulator
-from exporter.config import load
+from exporter import __version__, app, logs, simulator
+from exporter.backfill import backfill
+from exporter.config.model import load
+from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, ExporterError
 from exporter.web.listen import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.config import Config
+    from exporter.config.model import Config
 
 ENVIRONMENT: Final = "INTARGET_EXPORTER_"
 OK, FAILED, USAGE = 0, 1, 2

@@ -15,37 +15,31 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic
 
-from exporter import parse
-from exporter.api import ApiClient, ApiSettings
+from exporter.api import parse
+from exporter.api.client import ApiClient, ApiSettings
+from exporter.api.fields import CONVERSIONS, STATISTICS
+from exporter.api.model import Page, R, TimeRange
+from exporter.collect.collector import Collector
+from exporter.collect.evidence import DOCUMENTED_DEFAULT, Evidence, RowMap
+from exporter.collect.model import Collected
+from exporter.collect.ranges import subtract, union
+from exporter.collect.refresh_plan import AHEAD, Rounds, Tier
 from exporter.errors import InternalError, PollError, StateError, StateLostError, StoppedError
-from exporter.evidence import DOCUMENTED_DEFAULT, Evidence, RowMap
 from exporter.logs import fields
-from exporter.paging import Collector
-from exporter.ranges import subtract, union
-from exporter.records import (
-    CONVERSIONS,
-    STATISTICS,
-    AccountSnapshot,
-    AccountStatus,
-    Changes,
-    Collected,
-    EndpointStatus,
-    Page,
-    R,
-    TimeRange,
-)
-from exporter.schedule import AHEAD, Rounds, Tier
-from exporter.state import State
-from exporter.window import Window, WindowSettings
+from exporter.status import AccountStatus, EndpointStatus
+from exporter.tracking.model import AccountSnapshot, Changes
+from exporter.tracking.state_file import State
+from exporter.tracking.window import Window, WindowSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from exporter.config import AccountConfig, Config
-    from exporter.exposition import SelfMetrics
-    from exporter.ranges import Ranges
-    from exporter.records import Conversion, MessageStats, Query, Reply, SavedAccount, SavedCampaign
-    from exporter.window import Merged
+    from exporter.api.model import Conversion, MessageStats, Query, Reply
+    from exporter.collect.ranges import Ranges
+    from exporter.config.model import AccountConfig, Config
+    from exporter.exposition.exposition import SelfMetrics
+    from exporter.tracking.model import SavedAccount, SavedCampaign
+    from exporter.tracking.window import Merged
 
 log = logging.getLogger(__name__)
 

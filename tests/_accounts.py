@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from exporter.records import (
-    INVALID,
+from exporter.api.model import INVALID
+from exporter.tracking.model import (
     Changes,
     ConversionSnapshot,
     Counter,

@@ -6,12 +6,13 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.records import COUNTER_FIELDS, MessageStats, Page
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.model import MessageStats, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.records import Query
+    from exporter.api.model import Query
 
 NO_COUNTS = (None,) * len(COUNTER_FIELDS)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from exporter.records import (
-    COUNTER_FIELDS,
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.tracking.model import (
     AccountSnapshot,
     CampaignSnapshot,
     ChannelSnapshot,

@@ -10,13 +10,12 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from exporter.records import (
-    COUNTER_FIELDS,
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.status import AccountStatus, EndpointStatus
+from exporter.tracking.model import (
     AccountSnapshot,
-    AccountStatus,
     CampaignSnapshot,
     ConversionSnapshot,
-    EndpointStatus,
     MessageSnapshot,
     Snapshot,
 )

@@ -12,10 +12,10 @@ import yaml
 
 from exporter import app
 from exporter.app import App, Options
-from exporter.config import Config, load
+from exporter.config.model import Config, load
 from exporter.errors import ConfigError, StateLockedError
 from exporter.poller import AccountPoller
-from exporter.state import State
+from exporter.tracking.state_file import State
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, ApiServer, Asked, conversion, row
 from tests._program import Program, Samples, run, until
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import __version__, app, backfill, cli, doctor, simulator
+from exporter import __version__, app, cli, simulator
+from exporter.backfill import backfill
+from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, StateLockedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.config import Config
+    from exporter.config.model import Config
 
 CONFIG = """\
 accounts:

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-from exporter.catalogue import ALL_METRICS
 from exporter.errors import REASONS
+from exporter.exposition.catalogue import ALL_METRICS
 from grafana.generator import dashboards, exporter, render
 from grafana.generator.__main__ import FOLDER, differences, main
 from grafana.generator.panels import BOUNCE_STEPS, CHANNEL_COLOURS, COMPLAINT_STEPS, OUTCOME_COLOURS

@@ -64,7 +64,7 @@ def test_wheel_has_what_it_needs_and_no_more(installed: metadata.Distribution) -
     }
     info = {file.parts[0] for file in ours if file.parts[0].endswith(".dist-info")}
     assert tree == inside
-    assert {"exporter/py.typed", "exporter/config.schema.json"} < inside
+    assert {"exporter/py.typed", "exporter/config/schema.json"} < inside
     assert 1 == len(info)
     assert {"exporter", "..", *info} == {file.parts[0] for file in ours}, ".. is the script"
     assert "LICENSE" in {file.name for file in ours}

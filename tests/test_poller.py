@@ -10,8 +10,10 @@ from urllib.parse import parse_qs
 import pytest
 
 import exporter.poller
-from exporter import api as client
-from exporter.config import Config
+from exporter.api import client
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.model import Query, Reply
+from exporter.config.model import Config
 from exporter.errors import (
     REASONS,
     AuthError,
@@ -27,10 +29,10 @@ from exporter.errors import (
     StoppedError,
     TooLargeError,
 )
-from exporter.exposition import Exposition, SelfMetrics
+from exporter.exposition.exposition import Exposition, SelfMetrics
 from exporter.poller import AccountPoller, Surroundings
-from exporter.records import COUNTER_FIELDS, Query, Reply, Snapshot
-from exporter.state import State
+from exporter.tracking.model import Snapshot
+from exporter.tracking.state_file import State
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, Asked, conversion, row, spread
 from tests._program import Samples
 

@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from exporter import cli
-from exporter.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
-from exporter.config import SERVING_VARIABLES, SETTABLE, format_duration, load
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.config.model import SERVING_VARIABLES, SETTABLE, format_duration, load
 from exporter.errors import REASONS
-from exporter.records import COUNTER_FIELDS
+from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from exporter.exposition.writer import MAX_LABEL_LENGTH
 from exporter.web.asgi import WebApp
-from exporter.writer import MAX_LABEL_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

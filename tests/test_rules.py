@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 
-from exporter.catalogue import ALL_METRICS
+from exporter.exposition.catalogue import ALL_METRICS
 from tests.e2e._debian import from_testing
 from tests.rules.false_alarms import LIMITS, boundary, ever_crosses, lower_bound
 

@@ -21,7 +21,7 @@ from exporter.web.webconfig import RateLimit, WebConfig
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from exporter.records import Snapshot
+    from exporter.tracking.model import Snapshot
     from exporter.web.site import Site
 
     Scope: TypeAlias = MutableMapping[str, Any]

@@ -8,13 +8,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode
 
-from exporter.records import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
 
-    from exporter.records import AccountSnapshot, CampaignSnapshot, ConversionSnapshot, Snapshot
+    from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, ConversionSnapshot, Snapshot
 
 BOUNCE_LIMIT: Final = 0.05
 COMPLAINT_LIMIT: Final = 0.0005

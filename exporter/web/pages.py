@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from exporter.records import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS
 from exporter.web import format as fmt
 from exporter.web.campaigns import (
     BOUNCE_LIMIT,
@@ -30,14 +30,8 @@ from exporter.web.style import CSS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.records import (
-        AccountSnapshot,
-        AccountStatus,
-        CampaignSnapshot,
-        EndpointStatus,
-        MessageSnapshot,
-        Snapshot,
-    )
+    from exporter.status import AccountStatus, EndpointStatus
+    from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, MessageSnapshot, Snapshot
     from exporter.web.campaigns import ListQuery
 
 _PYTHON: Final = f"{platform.python_implementation()} {platform.python_version()}"

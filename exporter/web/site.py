@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.records import AccountStatus, Snapshot
+    from exporter.status import AccountStatus
+    from exporter.tracking.model import Snapshot
 
 
 class Response(Protocol):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from exporter.catalogue import CAMPAIGN_COUNTERS, CAMPAIGN_STOP, CONVERTED_USERS, CORRECTIONS, DEPOSITS
+from exporter.exposition.catalogue import (
+    CAMPAIGN_COUNTERS,
+    CAMPAIGN_STOP,
+    CONVERTED_USERS,
+    CORRECTIONS,
+    DEPOSITS,
+)
 from grafana.generator import dashboard as frame
 from grafana.generator.dashboard import Row
 from grafana.generator.panels import (

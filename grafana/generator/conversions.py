@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.catalogue import CONVERTED_USERS, DEPOSITS, DEPOSITS_AMOUNT
+from exporter.exposition.catalogue import CONVERTED_USERS, DEPOSITS, DEPOSITS_AMOUNT
 from grafana.generator import dashboard as frame
 from grafana.generator.dashboard import Row
 from grafana.generator.panels import (

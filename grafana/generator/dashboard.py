@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exporter import catalogue
+from exporter.exposition import catalogue
 from grafana.generator import promql
 from grafana.generator.panels import BAD, DATASOURCE, PLAIN, Json
 from grafana.generator.promql import ACCOUNT, CHANNELS

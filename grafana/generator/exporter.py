@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.catalogue import (
+from exporter.exposition.catalogue import (
     API_REQUEST_DURATION,
     API_REQUESTS,
     BUILD_INFO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.catalogue import CHANNEL_COUNTERS, LAST_SUCCESS, RESULTS_INCOMPLETE, TRACKED_CAMPAIGNS
+from exporter.exposition.catalogue import CHANNEL_COUNTERS, LAST_SUCCESS, RESULTS_INCOMPLETE, TRACKED_CAMPAIGNS
 from grafana.generator import dashboard as frame
 from grafana.generator.dashboard import Row
 from grafana.generator.panels import (

@@ -7,7 +7,13 @@ has a meaning in a regular expression, and PromQL reads quotes and backslashes a
 
 from __future__ import annotations
 
-from exporter.catalogue import CAMPAIGN_COUNTERS, CAMPAIGN_INFO, CAMPAIGN_LABELS, CAMPAIGN_START, CHANNEL_LABELS
+from exporter.exposition.catalogue import (
+    CAMPAIGN_COUNTERS,
+    CAMPAIGN_INFO,
+    CAMPAIGN_LABELS,
+    CAMPAIGN_START,
+    CHANNEL_LABELS,
+)
 
 ACCOUNT = "account=~`${account:regex}`"
 CHANNEL = "channel=~`${channel:regex}`"

@@ -20,15 +20,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from exporter import catalogue
-from exporter.exposition import Exposition, SelfMetrics
-from exporter.records import (
-    COUNTER_FIELDS,
-    AccountSnapshot,
-    CampaignSnapshot,
-    ConversionSnapshot,
-    Snapshot,
-)
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.exposition import catalogue
+from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, ConversionSnapshot, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import random
 
-from exporter.evidence import Evidence, RowMap
-from exporter.paging import Collector
-from exporter.records import TimeRange
+from exporter.api.model import TimeRange
+from exporter.collect.collector import Collector
+from exporter.collect.evidence import Evidence, RowMap
 from tests._cutapi import CutApi, stats
 
 NOW = 1_763_000_000

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.catalogue import CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 from tests.rules.prometheus import Prometheus, import_openmetrics
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from exporter.records import Collected, MessageStats, TimeRange
-from exporter.state import State
-from exporter.window import Window, WindowSettings
+from exporter.api.model import MessageStats, TimeRange
+from exporter.collect.model import Collected
+from exporter.tracking.state_file import State
+from exporter.tracking.window import Window, WindowSettings
 
 CAMPAIGNS = 10_000
 ROUNDS = 7

@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exporter.exposition import Exposition, SelfMetrics
-from exporter.records import (
-    CONVERSIONS,
-    COUNTER_FIELDS,
-    ENDPOINTS,
+from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, ENDPOINTS
+from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.simulator import FOREVER, SCENARIOS, Simulator
+from exporter.tracking.model import (
     AccountSnapshot,
     CampaignSnapshot,
     ChannelSnapshot,
@@ -39,7 +38,6 @@ from exporter.records import (
     MessageSnapshot,
     Snapshot,
 )
-from exporter.simulator import FOREVER, SCENARIOS, Simulator
 from tests.rules import prometheus
 
 if TYPE_CHECKING:

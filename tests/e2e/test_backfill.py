@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter import backfill, simulator
-from exporter.catalogue import CAMPAIGN_COUNTERS
+from exporter import simulator
+from exporter.backfill import backfill
+from exporter.exposition.catalogue import CAMPAIGN_COUNTERS
 from tests._program import DEADLINE, command, environment, run, until
 from tests.rules.prometheus import Prometheus
 

@@ -1,0 +1,1 @@
+"""A complete answer from an API that has no pages."""

@@ -1,0 +1,1 @@
+"""A report about the server and the set-up that a person reads."""

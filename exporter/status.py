@@ -1,0 +1,41 @@
+"""How the polling of each account goes, for the status page and readiness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """How the polling of one endpoint goes. `error` is a sentence for people; `reason` its label value."""
+
+    endpoint: str
+    interval: float
+    polls: int = 0
+    last_poll: float | None = None
+    last_success: float | None = None
+    last_duration: float | None = None
+    error: str | None = None
+    reason: str | None = None
+    incomplete: bool = False
+    requests_per_hour: float = 0.0
+    page_cap: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """How one account goes: the status page's and readiness' source.
+
+    `ready` is true once it has data or one failed poll behind it, and its data are not stale; `problem` says in
+    words why not.
+    """
+
+    account: str
+    base_url: str
+    endpoints: tuple[EndpointStatus, ...] = ()
+    campaigns: int = 0
+    dropped: int = 0
+    series: int = 0
+    stale: bool = False
+    ready: bool = False
+    problem: str | None = None

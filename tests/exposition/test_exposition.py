@@ -1,0 +1,657 @@
+"""The exposition, read back by the parsers of prometheus-client and by Prometheus itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.api.fields import COUNTER_FIELDS
+from exporter.errors import REASONS
+from exporter.exposition import exposition
+from exporter.exposition.catalogue import (
+    ALL_METRICS,
+    API_FIELDS,
+    CAMPAIGN_METRICS,
+    LIBRARY_PREFIXES,
+    SELF_METRICS,
+)
+from exporter.exposition.exposition import Exposition, Response, SelfMetrics
+from exporter.tracking.model import ChannelSnapshot, ConversionSnapshot, MessageSnapshot, Snapshot
+from tests._snapshots import HOSTILE_TITLES, VALUES, ZEROS, account, campaign, golden, snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from exporter.tracking.model import AccountSnapshot
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+TEXT = "text/plain; version=0.0.4"
+GOLDEN = Path(__file__).parents[1] / "golden"
+UNITS = (
+    "messages_skipped",
+    "messages_sent",
+    "messages_delivered",
+    "messages_opened",
+    "messages_clicked",
+    "messages_bounced",
+    "messages_soft_bounced",
+    "messages_rejected",
+    "messages_failed",
+    "messages_temporarily_failed",
+    "complaints",
+    "unsubscribes",
+)
+CAMPAIGN_NAMES = re.compile(r"intarget_(campaign|channel|account)_")
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+
+def parse(response: Response) -> dict[Series, float]:
+    """Return every sample of `response`, each of which must stand there once."""
+    read = parse_openmetrics if "openmetrics" in response.content_type else parse_text
+    body = response.body if response.content_encoding is None else gzip.decompress(response.body)
+    text = body.decode()
+    samples = [sample for family in read(text) for sample in family.samples]
+    found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    assert len(lines) == len(samples) == len(found)
+    return found
+
+
+def of_campaigns(samples: dict[Series, float]) -> dict[Series, float]:
+    """Return only the samples made from a snapshot."""
+    return {key: value for key, value in samples.items() if CAMPAIGN_NAMES.match(key[0])}
+
+
+def series(name: str, **labels: str) -> Series:
+    """Return the key of one series."""
+    return name, frozenset(labels.items())
+
+
+class Still(SelfMetrics):
+    """Metrics that are the same at every scrape."""
+
+    def render(self, *, openmetrics: bool) -> bytes:
+        """Return one line."""
+        return b"# EOF\n" if openmetrics else b"still 1\n"
+
+
+class Oracle:
+    """The samples a snapshot should give, worked out in the plainest way."""
+
+    def __init__(self, *, per_message: bool, created: bool) -> None:
+        self.per_message = per_message
+        self.created = created
+        self.sums: dict[Series, Any] = {}
+        self.firsts: dict[Series, float] = {}
+        self.lasts: dict[Series, float] = {}
+        self.infos: dict[str, Series] = {}
+        self.created_of: dict[Series, tuple[Series, float]] = {}
+
+    @staticmethod
+    def label(value: str) -> str:
+        """Clean a label value character by character."""
+        value = value if len(value) <= 256 else value[:255] + "…"
+        value = value.replace("\r\n", "\n")
+        out = ""
+        for char in value:
+            if char in "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
+                out += "\n"
+            elif char not in "\t\n" and (
+                ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000
+            ):
+                out += "\ufffd"
+            else:
+                out += char
+        return out
+
+    def add(self, name: str, labels: dict[str, str], value: float | Decimal | None) -> None:
+        """Add to a series."""
+        if value is not None:
+            key = series(name, **{k: self.label(v) for k, v in labels.items()})
+            self.sums[key] = self.sums.get(key, 0) + value
+
+    def count(self, level: str, labels: dict[str, str], values: Iterable[int | None], since: float) -> None:
+        """Add twelve counters."""
+        for unit, value in zip(UNITS, values, strict=True):
+            self.add(f"intarget_{level}_{unit}_total", labels, value)
+            if self.created and value is not None:
+                # Merged campaigns began with the first of them.
+                cleaned = {k: self.label(v) for k, v in labels.items()}
+                of_start = {k: v for k, v in cleaned.items() if k != "message_title"}
+                start = series("intarget_campaign_start_timestamp_seconds", **of_start)
+                self.created_of[series(f"intarget_{level}_{unit}_created", **cleaned)] = (start, since)
+
+    def account(self, account: AccountSnapshot) -> None:
+        """Add everything of an account."""
+        of_account = {"account": account.account}
+        key = self.label(account.account)
+        info = {"account": key, "currency": self.label(account.currency or "")}
+        self.infos.setdefault(f"account {key}", series("intarget_account_info", **info))
+        for channel in account.channels:
+            self.count("channel", {**of_account, "channel": channel.channel}, channel.values, account.since)
+        for c in account.campaigns:
+            labels = {**of_account, "campaign_id": str(c.campaign_id), "channel": c.channel}
+            cleaned = {k: self.label(v) for k, v in labels.items()}
+            if self.per_message:
+                for message in c.messages:
+                    self.count("campaign", {**labels, "message_title": message.title}, message.values, c.start)
+            else:
+                self.count("campaign", labels, c.values, c.start)
+            start = series("intarget_campaign_start_timestamp_seconds", **cleaned)
+            self.firsts[start] = min(self.firsts.get(start, c.start), c.start)
+            if c.stop is not None:
+                stop = series("intarget_campaign_stop_timestamp_seconds", **cleaned)
+                self.lasts[stop] = max(self.lasts.get(stop, c.stop), c.stop)
+            names = {"campaign_name": self.label(c.campaign_name), "message_title": self.label(c.message_title)}
+            self.infos.setdefault(
+                str(sorted(cleaned.items())), series("intarget_campaign_info", **cleaned, **names)
+            )
+            for conversion in c.conversions:
+                by = {**labels, "conversion_event": conversion.event, "conversion_period": conversion.period}
+                self.add("intarget_campaign_deposits", by, conversion.deposits)
+                self.add("intarget_campaign_deposits_amount", by, conversion.amount)
+                self.add("intarget_campaign_converted_users", by, conversion.converted_users)
+
+    def samples(self) -> dict[Series, float]:
+        """Return what it comes to."""
+        samples = {key: float(value) for key, value in self.sums.items()}
+        times = {**self.firsts, **self.lasts}
+        for key, (start, since) in self.created_of.items():
+            times[key] = self.firsts.get(start, since)
+        samples |= {key: float(f"{value:.3f}") for key, value in times.items()}
+        return samples | dict.fromkeys(self.infos.values(), 1.0)
+
+
+def merged_since(snapshot: Snapshot) -> Snapshot:
+    """Give accounts that are one account in labels one beginning: the first's counts."""
+    first: dict[str, float] = {}
+    return Snapshot(
+        tuple(replace(a, since=first.setdefault(Oracle.label(a.account), a.since)) for a in snapshot.accounts)
+    )
+
+
+@settings(max_examples=40, phases=(Phase.explicit, Phase.generate))
+@given(snapshot=snapshots, per_message=st.booleans(), created=st.booleans())
+@example(snapshot=golden(), per_message=False, created=False)
+@example(snapshot=golden(), per_message=True, created=True)
+def test_round_trip(snapshot: Snapshot, per_message: bool, created: bool) -> None:  # noqa: FBT001
+    """Both parsers read back exactly the samples that a snapshot has; gzip holds the same bytes."""
+    snapshot = merged_since(snapshot)
+    target = Exposition(Still(), per_message=per_message, created_timestamps=created)
+    target.publish(snapshot)
+    for accept in (TEXT, OPENMETRICS):
+        oracle = Oracle(per_message=per_message, created=created and accept == OPENMETRICS)
+        for each in snapshot.accounts:
+            oracle.account(each)
+        plain = of_campaigns(parse(target.respond(accept, None)))
+        assert oracle.samples() == plain
+        assert plain == of_campaigns(parse(target.respond(accept, "gzip")))
+        if not (created and accept == OPENMETRICS):
+            counted = Counter(dict(key[1])["account"] for key in plain if key[0] != "intarget_account_info")
+            assert dict(counted) == {Oracle.label(a): n for a, n in target.series().items() if n}
+
+
+@pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
+@pytest.mark.parametrize("snapshot", [Snapshot(), golden()], ids=["empty", "golden"])
+def test_gzip_is_the_same(accept: str, snapshot: Snapshot) -> None:
+    """The gzip body is one member that holds the plain body, at every scrape."""
+    target = Exposition(Still())
+    target.publish(snapshot)
+    plain = target.respond(accept, None)
+    assert plain.content_encoding is None
+    for _ in range(3):
+        response = target.respond(accept, "gzip")
+        assert response.content_encoding == "gzip"
+        assert plain.content_type == response.content_type
+        member = zlib.decompressobj(wbits=31)
+        assert plain.body == member.decompress(response.body)
+        assert member.eof
+        assert member.unused_data == b""
+
+
+@pytest.mark.parametrize("title", HOSTILE_TITLES, ids=lambda title: ascii(title[:20]))
+def test_hostile_titles(title: str) -> None:
+    """A title is one label value, whatever it holds; it adds no line and hides none."""
+    target = Exposition(SelfMetrics(), per_message=True)
+    messages = (MessageSnapshot(title, VALUES), MessageSnapshot("other", VALUES))
+    target.publish(Snapshot((account(campaign(message_title=title, campaign_name=title, messages=messages)),)))
+    for accept in (TEXT, OPENMETRICS):
+        response = target.respond(accept, None)
+        assert len(response.body.decode().splitlines()) == response.body.count(b"\n")
+        samples = parse(response)
+        labels = {
+            "account": "main",
+            "campaign_id": "111",
+            "channel": "email",
+            "message_title": Oracle.label(title),
+        }
+        assert samples[series("intarget_campaign_messages_sent_total", **labels)] == 12500
+        assert samples[series("intarget_campaign_info", **labels, campaign_name=Oracle.label(title))] == 1
+
+
+def full_metrics() -> SelfMetrics:
+    """Return metrics of which each has a series, with values that don't change."""
+    metrics = SelfMetrics(version="1.2.3")
+    metrics.init_account("main", ["statistics", "conversions"])
+    metrics.poll_started("main", "statistics")
+    metrics.request("main", "statistics", 200, 0.2)
+    metrics.request("main", "statistics", "timeout", 30.0)
+    metrics.invalid_values("main", "statistics", {"sent": 2, "type": 1})
+    metrics.unknown_fields("main", "statistics", 1)
+    metrics.incomplete("main", "statistics", incomplete=True)
+    metrics.poll_finished("main", "statistics", 1.5, "timeout")
+    metrics.tracked("main", {"email": 1, "sms": 1})
+    metrics.correction("main", "email", "opened", 2)
+    metrics.dropped("main", 3)
+    metrics.up("main", up=True)
+    metrics.last_success("main", "statistics", 1741944000.5)
+    metrics.state_save_failed()
+    metrics.config_reloaded(ok=True, at=1741944001.0)
+    return metrics
+
+
+def without_library(body: bytes) -> str:
+    """Return `body` without the metrics of the process, which differ from run to run."""
+    lines = body.decode().split("\n")
+    prefixes = tuple(f"{start}{name}" for start in ("", "# HELP ", "# TYPE ") for name in LIBRARY_PREFIXES)
+    return "\n".join(line for line in lines if not line.startswith(prefixes))
+
+
+@pytest.mark.parametrize("name", ["text", "openmetrics", "openmetrics_per_message_created"])
+def test_golden(name: str) -> None:
+    """The exposition is, byte for byte, the one that was reviewed. UPDATE_GOLDEN=1 writes it anew."""
+    every = name == "openmetrics_per_message_created"
+    target = Exposition(full_metrics(), per_message=every, created_timestamps=every)
+    target.publish(golden())
+    found = without_library(target.respond(TEXT if name == "text" else OPENMETRICS, None).body)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(found, encoding="utf-8", newline="")
+    assert path.read_bytes().decode() == found
+
+
+def test_every_metric_is_exported_as_catalogued() -> None:
+    """Families, types, help and label names are those of the catalogue, no more and no fewer."""
+    target = Exposition(full_metrics())
+    target.publish(golden())
+    body = target.respond(OPENMETRICS, None).body.decode()
+    families = {f.name: f for f in parse_openmetrics(body) if not f.name.startswith(LIBRARY_PREFIXES)}
+    assert {metric.family for metric in ALL_METRICS.values()} == set(families)
+    for metric in ALL_METRICS.values():
+        family = families[metric.family]
+        assert (metric.type, metric.help) == (family.type, family.documentation)
+        assert set(metric.sample_names) == {sample.name for sample in family.samples}
+        assert {frozenset(metric.labels)} == {frozenset(sample.labels) - {"le"} for sample in family.samples}
+
+
+def test_no_family_without_samples() -> None:
+    """A family that has no sample isn't mentioned."""
+    target = Exposition(SelfMetrics())
+    body = target.respond(TEXT, None).body.decode()
+    assert {f.name for f in parse_text(body) if not f.samples} == set()
+    names = {f.name for f in parse_text(body) if not f.name.startswith(LIBRARY_PREFIXES)}
+    assert {
+        "intarget_build_info",
+        "intarget_config_last_reload_successful",
+        "intarget_state_save_failures",
+    } == names
+
+
+def test_amount_beyond_floats() -> None:
+    """An amount that no float can hold has no sample, rather than an infinite one."""
+    conversion = ConversionSnapshot("Opened", "1 day", 1, Decimal("1e400"), 1)
+    target = Exposition(SelfMetrics())
+    target.publish(Snapshot((account(campaign(conversions=(conversion,))),)))
+    names = Counter(name for name, _ in parse(target.respond(TEXT, None)))
+    assert (names["intarget_campaign_deposits"], names["intarget_campaign_deposits_amount"]) == (1, 0)
+
+
+def test_info_has_one_series_per_campaign_and_channel() -> None:
+    """Joins over the info metric are never many-to-many, even by message."""
+    messages = tuple(MessageSnapshot(str(i), VALUES) for i in range(5))
+    target = Exposition(SelfMetrics(), per_message=True)
+    target.publish(
+        Snapshot((account(campaign(messages=messages), campaign(channel="sms", messages=messages)),))
+    )
+    names = Counter(name for name, _ in parse(target.respond(TEXT, None)))
+    assert (names["intarget_campaign_info"], names["intarget_campaign_messages_sent_total"]) == (2, 10)
+
+
+def count_renders(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> list[str]:
+    """Return a list that gets the account's name whenever one is rendered."""
+    rendered: list[str] = []
+    real = exposition.render_account
+
+    def render(snapshot: AccountSnapshot, *args: Any, **options: Any) -> object:  # noqa: ANN401
+        rendered.append(snapshot.account)
+        before()
+        return real(snapshot, *args, **options)
+
+    monkeypatch.setattr(exposition, "render_account", render)
+    return rendered
+
+
+def test_renders_once_and_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishing renders nothing; scrapes of any format render an account once, and anew only if it changed."""
+    rendered = count_renders(monkeypatch)
+    one, two = account(campaign(), name="one"), account(campaign(), name="two")
+    target = Exposition(SelfMetrics())
+    target.publish(Snapshot((one, two)))
+    assert rendered == []
+    for accept in (TEXT, OPENMETRICS, TEXT):
+        for encoding in (None, "gzip"):
+            target.respond(accept, encoding)
+    assert rendered == ["one", "two"]
+    target.publish(Snapshot((one, account(campaign(values=ZEROS), name="two"))))
+    samples = parse(target.respond(TEXT, "gzip"))
+    labels = {"campaign_id": "111", "channel": "email"}
+    assert samples[series("intarget_campaign_messages_sent_total", account="one", **labels)] == 12500
+    assert samples[series("intarget_campaign_messages_sent_total", account="two", **labels)] == 0
+    assert rendered == ["one", "two", "two"]
+    target.publish(Snapshot((two,)))
+    assert target.series() == {"two": 14}
+
+
+def test_scrapes_at_once_render_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scrapes at once share the work: each account is rendered once, each format compressed once."""
+    go = Event()
+    rendered = count_renders(monkeypatch, lambda: go.wait(30))
+    compressed: list[object] = []
+    real = exposition._OpenMember
+
+    def compress(blocks: Iterable[bytes]) -> object:
+        compressed.append(blocks)
+        return real(blocks)
+
+    monkeypatch.setattr(exposition, "_OpenMember", compress)
+    target = Exposition(Still())
+    target.publish(golden())
+    with ThreadPoolExecutor(8) as pool:
+        wanted = [(accept, encoding) for accept in (TEXT, OPENMETRICS) for encoding in ("gzip", None)] * 2
+        scrapes = [pool.submit(target.respond, *headers) for headers in wanted]
+        go.set()
+        bodies = {scrape.result().body for scrape in scrapes}
+    assert len(bodies) == 4
+    assert rendered == ["main", "other"]
+    assert len(compressed) == 2
+
+
+def test_publish_during_scrapes_never_tears() -> None:
+    """Each scrape shows one snapshot whole, and never an older one than was there when it began."""
+    target = Exposition(SelfMetrics())
+
+    def generation(n: int) -> Snapshot:
+        values = (n,) * len(COUNTER_FIELDS)
+        channels = (ChannelSnapshot("email", values),)
+        return Snapshot(
+            tuple(
+                account(*(campaign(i, values=values) for i in range(20)), name=name, channels=channels)
+                for name in "abc"
+            )
+        )
+
+    generations = [generation(n) for n in range(60)]
+    target.publish(generations[0])
+    seen: list[int] = []
+    published = 0
+    done = Event()
+    value = re.compile(r"intarget_(?:campaign|channel)_[a-z_]+_total\{[^}]*\} (\d+)\n")
+
+    def scrape(accept: str) -> None:
+        finished = False
+        while not finished:
+            finished = done.is_set()  # one more after the last publish
+            at_least = published
+            body = gzip.decompress(target.respond(accept, "gzip").body).decode()
+            (n,) = {int(found) for found in value.findall(body)}
+            assert n >= at_least
+            seen.append(n)
+
+    with ThreadPoolExecutor(4) as pool:
+        scrapes = [pool.submit(scrape, accept) for accept in (TEXT, OPENMETRICS) * 2]
+        for n, each in enumerate(generations):
+            target.publish(each)
+            published = n
+            if n % 10 == 0:  # let scrapes in between: they answer as soon as they are asked
+                target.respond(TEXT, "gzip")
+        done.set()
+        for result in scrapes:
+            result.result()
+    assert max(seen) == 59
+
+
+# The exporter's metrics about itself
+
+
+def live(metrics: SelfMetrics) -> dict[Series, float]:
+    """Return the samples of `metrics`, which must be the same in both formats."""
+    both = [parse(Exposition(metrics).respond(accept, None)) for accept in (TEXT, OPENMETRICS)]
+    texts = [{k: v for k, v in each.items() if not k[0].startswith(LIBRARY_PREFIXES)} for each in both]
+    assert texts[0] == texts[1]
+    return texts[0]
+
+
+def test_failure_counters_start_at_zero() -> None:
+    """Before the first poll every failure stands at 0 for each reason, and so do invalid values by field."""
+    metrics = SelfMetrics()
+    metrics.init_account("main", ["statistics"])
+    samples = live(metrics)
+    labels = {"account": "main", "endpoint": "statistics"}
+    for reason in REASONS:
+        assert samples[series("intarget_poll_failures_total", **labels, reason=reason)] == 0
+    for field in API_FIELDS["statistics"]:
+        assert samples[series("intarget_api_invalid_values_total", **labels, field=field)] == 0
+    assert samples[series("intarget_polls_total", **labels)] == 0
+    assert samples[series("intarget_poll_duration_seconds_count", **labels)] == 0
+    assert samples[series("intarget_up", account="main")] == 0
+    assert samples[series("intarget_state_save_failures_total")] == 0
+    assert samples[series("intarget_config_last_reload_successful")] == 1
+    assert not any(name == "intarget_last_success_timestamp_seconds" for name, _ in samples)
+
+
+def test_init_again_keeps_counts() -> None:
+    """Initialising an account once more resets nothing."""
+    metrics = full_metrics()
+    before = live(metrics)
+    metrics.init_account("main", ["statistics", "conversions"])
+    assert before == live(metrics)
+
+
+def test_corrections_start_at_zero_with_the_channel() -> None:
+    """Corrections of a known channel stand at 0 for each field; a channel without campaigns tracks 0."""
+    metrics = SelfMetrics()
+    metrics.tracked("main", {"email": 2})
+    metrics.correction("main", "email", "opened")
+    metrics.tracked("main", {"sms": 1})
+    samples = live(metrics)
+    for channel in ("email", "sms"):
+        for field in COUNTER_FIELDS:
+            labels = {"account": "main", "channel": channel, "field": field}
+            expected = (channel, field) == ("email", "opened")
+            assert expected == samples[series("intarget_counter_corrections_total", **labels)]
+    assert samples[series("intarget_tracked_campaigns", account="main", channel="email")] == 0
+    assert samples[series("intarget_tracked_campaigns", account="main", channel="sms")] == 1
+
+
+def test_labels_are_bounded() -> None:
+    """Neither an undocumented field nor an unheard-of reason makes a label value of its own."""
+    metrics = SelfMetrics()
+    metrics.invalid_values("main", "statistics", {"sent": 1, "made up": 2, "other made up": 3})
+    metrics.poll_finished("main", "statistics", 1, "made up")
+    samples = live(metrics)
+    labels = {"account": "main", "endpoint": "statistics"}
+    assert samples[series("intarget_api_invalid_values_total", **labels, field="sent")] == 1
+    assert samples[series("intarget_api_invalid_values_total", **labels, field="other")] == 5
+    assert samples[series("intarget_poll_failures_total", **labels, reason="internal")] == 1
+
+
+def test_remove_account() -> None:
+    """A removed account has no series left, and a poll that ends later brings none back; others keep theirs."""
+    metrics = full_metrics()
+    everything = live(metrics)
+    metrics.init_account("other", ["statistics"])
+    metrics.remove_account("other")
+    assert everything == live(metrics)
+    metrics.poll_finished("other", "statistics", 1.0, "timeout")
+    metrics.request("other", "statistics", 200, 1.0)
+    metrics.tracked("other", {"email": 1})
+    assert everything == live(metrics)
+    metrics.init_account("other", ["statistics"])
+    assert live(metrics)[series("intarget_polls_total", account="other", endpoint="statistics")] == 0
+
+
+def test_reload() -> None:
+    """A failed reload shows, and leaves the time of the last good one."""
+    metrics = SelfMetrics()
+    metrics.config_reloaded(ok=False, at=1.0)
+    assert live(metrics)[series("intarget_config_last_reload_successful")] == 0
+    metrics.config_reloaded(ok=True, at=2.0)
+    metrics.config_reloaded(ok=False, at=3.0)
+    samples = live(metrics)
+    assert samples[series("intarget_config_last_reload_successful")] == 0
+    assert samples[series("intarget_config_last_reload_success_timestamp_seconds")] == 2
+
+
+@pytest.mark.parametrize("name", HOSTILE_TITLES, ids=lambda name: ascii(name[:20]))
+def test_names_join(name: str) -> None:
+    """Account and channel are spelled alike in both parts, whatever they hold."""
+    metrics = SelfMetrics()
+    metrics.init_account(name, ["statistics"])
+    metrics.tracked(name, {name: 1})
+    target = Exposition(metrics)
+    target.publish(Snapshot((account(campaign(channel=name), name=name),)))
+    samples = parse(target.respond(OPENMETRICS, None))
+    labels = {"account": Oracle.label(name), "channel": Oracle.label(name)}
+    assert samples[series("intarget_tracked_campaigns", **labels)] == 1
+    assert samples[series("intarget_campaign_messages_sent_total", **labels, campaign_id="111")] == 12500
+
+
+def test_order() -> None:
+    """Families come in the catalogue's order, so that two scrapes can be compared by eye."""
+    target = Exposition(full_metrics())
+    target.publish(golden())
+    names = re.findall(r"^# TYPE (\S+)", without_library(target.respond(TEXT, None).body), re.MULTILINE)
+    lazily_last = "intarget_config_last_reload_success_timestamp_seconds"
+    expected = [metric.name for metric in (*CAMPAIGN_METRICS, *SELF_METRICS) if metric.name != lazily_last]
+    assert [*expected, lazily_last] == names
+
+
+# Real programs
+
+
+def tool(name: str) -> str:
+    """Return the path of a program, or skip; on CI it has to be there."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.mark.e2e
+def test_promtool_has_nothing_to_say() -> None:
+    """`promtool check metrics` complains of nothing but one name, which users rely on by now."""
+    target = Exposition(full_metrics())
+    target.publish(golden())
+    command = [tool("promtool"), "check", "metrics"]
+    body = target.respond(TEXT, None).body
+    checked = subprocess.run(command, input=body, capture_output=True, check=False)
+    known = "intarget_counter_corrections_total metric name should not include type 'counter'\n"
+    assert known == (checked.stdout + checked.stderr).decode()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("protocol", ["openmetrics", "text"])
+def test_prometheus_scrapes_it(protocol: str, tmp_path: Path) -> None:
+    """Prometheus stores every sample, from what its own headers negotiate, with titles as they were cleaned."""
+    titles = tuple(MessageSnapshot(title, VALUES) for title in HOSTILE_TITLES)
+    target = Exposition(full_metrics(), per_message=True)
+    target.publish(Snapshot((account(campaign(messages=titles)),)))
+    answers: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            accept = self.headers["Accept"] if protocol == "openmetrics" else TEXT
+            response = target.respond(accept, self.headers["Accept-Encoding"])
+            answers.append((response.content_type, response.content_encoding))
+            self.send_response(200)
+            self.send_header("Content-Type", response.content_type)
+            self.send_header("Content-Encoding", response.content_encoding or "identity")
+            self.end_headers()
+            self.wfile.write(response.body)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free,
+    ):
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = free.server_port
+        free.server_close()  # Prometheus does not tell the port it chose
+        config = tmp_path / "prometheus.yml"
+        scrape = {
+            "job_name": "x",
+            "scrape_interval": "1s",
+            "static_configs": [{"targets": [f"127.0.0.1:{server.server_port}"]}],
+        }
+        config.write_text(json.dumps({"scrape_configs": [scrape]}))
+        arguments = [
+            f"--config.file={config}",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        process = subprocess.Popen([tool("prometheus"), *arguments], stderr=subprocess.DEVNULL)
+        try:
+            expected = len(parse(target.respond(TEXT, None)))
+            names = "intarget_campaign_messages_sent_total|scrape_samples_scraped|up"
+            query = quote(f'{{__name__=~"{names}"}}')
+            url = f"http://127.0.0.1:{port}/api/v1/query?query={query}"
+            deadline = time.monotonic() + 60
+            result: list[dict[str, Any]] = []
+            while not result and time.monotonic() < deadline:
+                try:
+                    with urllib.request.urlopen(url, timeout=5) as answer:
+                        result = json.load(answer)["data"]["result"]
+                except urllib.error.URLError:
+                    Event().wait(0.1)
+        finally:
+            process.terminate()
+            process.wait(30)
+            server.shutdown()
+    values = {each["metric"]["__name__"]: float(each["value"][1]) for each in result}
+    assert values["up"] == 1
+    assert expected == values["scrape_samples_scraped"]
+    assert {Oracle.label(title) for title in HOSTILE_TITLES} == {
+        each["metric"].get("message_title", "")
+        for each in result
+        if each["metric"]["__name__"] == "intarget_campaign_messages_sent_total"
+    }
+    content_type = f"{OPENMETRICS if protocol == 'openmetrics' else TEXT}; charset=utf-8"
+    assert {(content_type, "gzip")} == set(answers)

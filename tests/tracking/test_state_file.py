@@ -1,0 +1,518 @@
+"""Tests of the state file."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.errors import StateError, StateLockedError, StateLostError
+from exporter.tracking import state_file as state_module
+from exporter.tracking.model import Changes, SavedAccount
+from exporter.tracking.state_file import ARCHIVE_SECONDS, MIGRATIONS, State
+from tests._accounts import campaign, conversions, everything
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAY = 86400.0
+ROOT = Path(__file__).parents[2]
+
+
+def clock() -> float:
+    """Return the time of every test: 2026-11-23 12:00:00 UTC."""
+    return 1795435200.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the state file will be."""
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def state(path: Path) -> Iterator[State]:
+    """Return an open state."""
+    with closing(State.open(path, clock=clock)) as opened:
+        yield opened
+
+
+def everything_saved(value: int = 100) -> SavedAccount:
+    """Return what `everything` is when loaded."""
+    changes = everything(value)
+    return SavedAccount(
+        changes.since,
+        changes.successes,
+        (campaign(1, value),),
+        changes.channels,
+        changes.conversions,
+        {1: 650.0},
+    )
+
+
+def names(path: Path) -> list[str]:
+    """Return the files beside `path`."""
+    return sorted(item.name for item in path.parent.iterdir())
+
+
+def test_new_file_knows_nothing(state: State) -> None:
+    """An account that was never saved loads as None."""
+    assert state.load("main") is None
+    assert [] == state.recall("main", [(1, "email")])
+    assert state.recollect("main", "plan") is None
+
+
+def test_saved_is_loaded_by_the_next_process(path: Path) -> None:
+    """Every field survives, also hostile titles, unreadable values and numbers beyond 64 bits."""
+    with closing(State.open(path, clock=clock)) as first:
+        first.save("main", everything())
+    with closing(State.open(path, clock=clock)) as second:
+        assert everything_saved() == second.load("main")
+        assert "{}" == second.recollect("main", "plan")
+
+
+def test_archive_is_recalled_by_key(state: State) -> None:
+    """Evicted campaigns aren't loaded, but found by id and channel; unknown keys are left out."""
+    state.save("main", everything())
+    assert [campaign(2, evicted=700.0)] == state.recall("main", [(2, "email"), (2, "sms"), (9, "email")])
+    assert [] == state.recall("main", [])
+
+
+def test_changes_replace_only_what_they_name(state: State) -> None:
+    """A save leaves everything else as it was."""
+    state.save("main", everything())
+    state.save(
+        "main",
+        Changes(
+            500.5,
+            {"statistics": 900.0},
+            (campaign(1, 200),),
+            conversions=(conversions(3),),
+            conversions_gone=((1, "email"),),
+            discovered={1: None, 2: 900.0},
+        ),
+    )
+    expected = replace(
+        everything_saved(),
+        successes={"statistics": 900.0, "conversions": 601.0},
+        campaigns=(campaign(1, 200),),
+        conversions=(conversions(3),),
+        discovered={2: 900.0},
+    )
+    assert expected == state.load("main")
+    assert "{}" == state.recollect("main", "plan")
+
+
+def test_only_changed_rows_are_written(state: State) -> None:
+    """A save of one campaign changes one row."""
+    state.save("main", everything())
+    before = state._connection.total_changes
+    state.save("main", Changes(500.5, campaigns=(campaign(1, 300),)))
+    assert 1 == state._connection.total_changes - before
+
+
+def test_whole_changes_replace_the_account(state: State) -> None:
+    """After a save of everything nothing older of the account is left, and other accounts keep theirs."""
+    state.save("main", everything())
+    state.save("other", everything(7))
+    state.save("main", Changes(800.0, whole=True))
+    assert SavedAccount(800.0) == state.load("main")
+    assert everything_saved(7) == state.load("other")
+
+
+def test_notes_are_kept_by_account_and_key(state: State) -> None:
+    """A note can be saved on its own, and replaces the last one."""
+    state.remember("main", "plan", "1")
+    state.remember("main", "plan", "2")
+    state.remember("other", "plan", "3")
+    assert ["2", "3", None] == [
+        state.recollect("main", "plan"),
+        state.recollect("other", "plan"),
+        state.recollect("main", "cap"),
+    ]
+
+
+def test_archive_is_pruned_after_400_days(state: State) -> None:
+    """What left the window more than 400 days ago is forgotten; what is tracked never is."""
+    state.save("main", everything())
+    assert 0 == state.prune(700.0 + ARCHIVE_SECONDS)
+    assert 1 == state.prune(700.1 + ARCHIVE_SECONDS)
+    assert [] == state.recall("main", [(2, "email")])
+    assert everything_saved() == state.load("main")
+
+
+def test_no_path_keeps_everything_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a path it works the same, and leaves no file."""
+    monkeypatch.chdir(tmp_path)
+    with closing(State.open(None, clock=clock)) as state:
+        state.save("main", everything())
+        assert everything_saved() == state.load("main")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_commits_wait_for_the_disk(state: State) -> None:
+    """The journal is a write-ahead log and every commit is synced, so that a power cut takes nothing back."""
+    assert ("wal", 2) == (
+        state._connection.execute("PRAGMA journal_mode").fetchone()[0],
+        state._connection.execute("PRAGMA synchronous").fetchone()[0],
+    )
+
+
+def test_threads_share_a_state(state: State) -> None:
+    """Accounts save from their own threads."""
+
+    def work(account: str) -> None:
+        state.save(account, everything())
+        for value in range(30):
+            state.save(account, Changes(500.5, campaigns=(campaign(1, value),)))
+
+    threads = [threading.Thread(target=work, args=(f"account-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        assert (campaign(1, 29),) == state.load(f"account-{number}").campaigns
+
+
+# What can be wrong with the file
+
+
+def test_second_process_is_refused(path: Path, state: State) -> None:
+    """The file belongs to one process; the message has the other's pid."""
+    with pytest.raises(StateLockedError, match=rf"pid {os.getpid()}"):
+        State.open(path, clock=clock)
+    state.save("main", everything())
+
+
+def test_lock_ends_with_the_process(path: Path) -> None:
+    """A closed state can be opened again, whatever the lock file says."""
+    State.open(path, clock=clock).close()
+    State.open(path, clock=clock).close()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_broken_file_is_set_aside(path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that can't be read is renamed, a new one begun, and a log line says so."""
+    path.write_bytes(content)
+    with closing(State.open(path, clock=clock)) as state:
+        assert state.load("main") is None
+        state.save("main", everything())
+        assert everything_saved() == state.load("main")
+    aside = path.with_name("state.db.broken-20261123T120000Z")
+    assert content == aside.read_bytes()
+    assert str(aside) in caplog.text
+
+
+def test_two_broken_files_of_one_second_are_both_kept(path: Path) -> None:
+    """Setting aside never overwrites what was set aside before."""
+    for _ in range(2):
+        path.write_bytes(b"broken" * 1000)
+        State.open(path, clock=clock).close()
+    assert 2 == sum(".broken-" in name for name in names(path))
+
+
+def break_pages(path: Path) -> None:
+    """Overwrite everything behind the first page."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+
+
+def test_file_that_breaks_later_is_set_aside(path: Path) -> None:
+    """Damage that shows only when the account is read makes a new state, not a crash."""
+    with closing(State.open(path, clock=clock)) as state:
+        state.save("main", everything())
+    break_pages(path)
+    with closing(State.open(path, clock=clock)) as state:
+        assert state.load("main") is None
+        state.save("main", everything(5))
+    with closing(State.open(path, clock=clock)) as state:
+        assert everything_saved(5) == state.load("main")
+    assert any(".broken-" in name for name in names(path))
+
+
+def test_save_into_a_broken_file_asks_for_everything(path: Path) -> None:
+    """A save that finds the file broken fails as lost; the whole account can be saved at once."""
+    with closing(State.open(path, clock=clock)) as state:
+        state.save("main", everything())
+    break_pages(path)
+    with closing(State.open(path, clock=clock)) as state:
+        with pytest.raises(StateLostError):
+            state.save("main", Changes(500.5, campaigns=(campaign(1, 300),)))
+        with pytest.raises(StateLostError):
+            state.save("main", Changes(500.5, campaigns=(campaign(1, 300),)))
+        state.save("main", everything())
+        assert everything_saved() == state.load("main")
+
+
+@pytest.mark.parametrize("table", ["campaign", "channel", "conversions"])
+def test_unreadable_row_is_a_broken_file(path: Path, table: str) -> None:
+    """A row that isn't what was written makes the file broken, too."""
+    with closing(State.open(path, clock=clock)) as state:
+        state.save("main", everything())
+        state._connection.execute(f"UPDATE {table} SET data = '[1, 2'")
+        assert state.load("main") is None
+    assert any(".broken-" in name for name in names(path))
+
+
+def test_removed_file_asks_for_everything(path: Path, state: State, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that was deleted while in use is begun anew rather than written into the void."""
+    state.save("main", everything())
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    with pytest.raises(StateLostError):
+        state.save("main", Changes(500.5))
+    state.save("main", everything(8))
+    assert "removed or replaced" in caplog.text
+    with closing(State.open_readonly(path, clock=clock)) as copy:
+        assert everything_saved(8) == copy.load("main")
+
+
+def test_newer_schema_is_left_alone(path: Path) -> None:
+    """A file of a newer version is refused and not touched."""
+    with closing(State.open(path, clock=clock)) as state:
+        state._connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="newer version"):
+        State.open(path, clock=clock)
+    assert before == path.read_bytes()
+    with pytest.raises(StateError, match="newer version"):
+        State.open_readonly(path, clock=clock)
+
+
+def test_another_programs_database_is_left_alone(path: Path) -> None:
+    """A database that isn't ours is refused and not touched."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE accounts (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="another program"):
+        State.open(path, clock=clock)
+    assert before == path.read_bytes()
+
+
+def test_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of an older version gets what is missing, and keeps its data; a copy of it is migrated, too."""
+    with closing(State.open(path, clock=clock)) as old:
+        old.save("main", everything())
+    step = "ALTER TABLE account ADD COLUMN note TEXT; UPDATE account SET note = 'migrated'"
+    monkeypatch.setattr(state_module, "MIGRATIONS", (*MIGRATIONS, step))
+    with closing(State.open_readonly(path, clock=clock)) as copy:
+        assert everything_saved() == copy.load("main")
+    with closing(State.open(path, clock=clock)) as new:
+        assert everything_saved() == new.load("main")
+        assert ("migrated",) == new._connection.execute("SELECT note FROM account").fetchone()
+        assert (2,) == new._connection.execute("PRAGMA user_version").fetchone()
+
+
+def test_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration is one transaction."""
+    with closing(State.open(path, clock=clock)) as old:
+        old.save("main", everything())
+    step = "ALTER TABLE account ADD COLUMN note TEXT; UPDATE nothing SET note = 1"
+    monkeypatch.setattr(state_module, "MIGRATIONS", (*MIGRATIONS, step))
+    with pytest.raises(StateError, match="nothing"):
+        State.open(path, clock=clock)
+    monkeypatch.undo()
+    with closing(State.open(path, clock=clock)) as again:
+        assert everything_saved() == again.load("main")
+
+
+def test_full_disk_fails_one_save(state: State) -> None:
+    """A save that finds no room changes nothing, and works again when there is room."""
+    state.save("main", everything())
+    (pages,) = state._connection.execute("PRAGMA page_count").fetchone()
+    state._connection.execute(f"PRAGMA max_page_count = {pages}")
+    many = Changes(500.5, campaigns=tuple(campaign(number) for number in range(10, 500)))
+    with pytest.raises(StateError, match=r"full.*make room"):
+        state.save("main", many)
+    assert everything_saved() == state.load("main")
+    state._connection.execute("PRAGMA max_page_count = 1000000")
+    state.save("main", many)
+    assert 491 == len(state.load("main").campaigns)
+
+
+def test_locked_file_fails_one_save(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's lock is waited for, then the save fails and says why; later it works again."""
+    monkeypatch.setattr(state_module, "BUSY_SECONDS", 0.05)
+    with closing(State.open(path, clock=clock)) as state:
+        state.save("main", everything())
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StateError, match="locked"):
+                state.save("main", Changes(500.5))
+        state.save("main", everything(9))
+        assert everything_saved(9) == state.load("main")
+
+
+@pytest.mark.parametrize("place", ["missing/state.db", "file/state.db", "."])
+def test_unusable_place_says_what_to_do(tmp_path: Path, place: str) -> None:
+    """A path that can't be a file is one clear error."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match=r"choose another state\.path"):
+        State.open(tmp_path / place, clock=clock)
+
+
+READ_ONLY = """
+import sys, os
+sys.path.insert(0, sys.argv[1])
+from exporter.tracking.state_file import State
+from exporter.errors import StateError
+if os.geteuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+try:
+    State.open(sys.argv[2], clock=lambda: 0.0)
+except StateError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_read_only_place_is_left_alone(what: str) -> None:
+    """A file or directory that may not be written is one clear error at start, and isn't changed."""
+    # Not tmp_path: its parents are closed to the other user that root has to become for this.
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        path = directory / "state.db"
+        with closing(State.open(path, clock=clock)) as state:
+            state.save("main", everything())
+        path.with_name("state.db.lock").chmod(0o666)
+        path.chmod(0o444)
+        directory.chmod(0o777 if what == "file" else 0o555)
+        if what == "directory":
+            path.with_name("state.db.lock").unlink()
+        before = path.read_bytes()
+        done = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, str(ROOT), str(path)], capture_output=True, text=True, check=True
+        )
+        assert "choose another state.path" in done.stdout
+        assert before == path.read_bytes()
+
+
+# Reading beside a running process
+
+
+def test_read_only_copy_sees_the_last_commit(path: Path, state: State) -> None:
+    """`once` and `doctor` read while the server has the file open, without a trace."""
+    state.save("main", everything())
+    before = names(path)
+    with closing(State.open_readonly(path, clock=clock)) as copy:
+        assert everything_saved() == copy.load("main")
+        copy.save("main", everything(1))
+    assert before == names(path)
+    assert everything_saved() == state.load("main")
+
+
+def test_read_only_copy_creates_no_file(path: Path) -> None:
+    """Neither where there is no state nor beside one that isn't in use."""
+    with closing(State.open_readonly(path, clock=clock)) as copy:
+        assert copy.load("main") is None
+    assert [] == names(path)
+    with closing(State.open(path, clock=clock)) as state:
+        state.save("main", everything())
+    before = names(path)
+    with closing(State.open_readonly(path, clock=clock)) as copy:
+        assert everything_saved() == copy.load("main")
+    assert before == names(path)
+
+
+def test_read_only_copy_of_a_broken_file_is_an_error(path: Path) -> None:
+    """What can't be read is said, and left where it is."""
+    path.write_bytes(b"broken" * 1000)
+    with pytest.raises(StateError, match="can't read"):
+        State.open_readonly(path, clock=clock)
+    assert ["state.db"] == names(path)
+
+
+# Kills
+
+VICTIMS = r"""
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from exporter.tracking.model import Changes
+from exporter.tracking.state_file import State
+from tests._accounts import campaign, everything
+
+def save_for_ever():
+    state = State.open(sys.argv[2], clock=lambda: 0.0)
+    saved = state.load("main")
+    number = saved.channels[0].totals[0] if saved else 0
+    if not saved:
+        state.save("main", everything(0))
+    while True:
+        number += 1
+        changes = everything(number)
+        campaigns = tuple(campaign(key, number) for key in range(20))
+        memory = {"plan": str(number)}
+        state.save("main", Changes(500.5, {}, campaigns, changes.channels, memory=memory))
+        os.write(1, b"saved %d\n" % number)
+
+for line in sys.stdin:  # one victim for each line; forking saves 500 starts of an interpreter
+    child = os.fork()
+    if not child:
+        save_for_ever()
+    os.write(1, b"pid %d\n" % child)
+    os.waitpid(child, 0)
+    os.write(1, b"dead 0\n")
+"""
+
+
+@pytest.mark.e2e
+def test_500_kills_lose_no_acknowledged_save(path: Path) -> None:
+    """However often a process is killed amid saves, the state opens and has the last acknowledged save."""
+    rng = random.Random(500)
+    last = 0
+    victims = subprocess.Popen(
+        [sys.executable, "-c", VICTIMS, str(ROOT), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    try:
+        for _ in range(500):
+            acknowledged = max(last, _kill_one(victims, rng))
+            with closing(State.open(path, clock=clock)) as state:
+                saved = state.load("main")
+                plan = state.recollect("main", "plan")
+            assert saved is not None or acknowledged == 0
+            if saved is None:
+                continue
+            last = saved.channels[0].totals[0] or 0
+            assert acknowledged <= last <= acknowledged + 1
+            if last:
+                assert [last] * 20 == [item.counters[0].top for item in saved.campaigns]
+                assert str(last) == plan
+    finally:
+        victims.stdin.close()
+        assert 0 == victims.wait(60)
+        victims.stdout.close()
+    assert not any(".broken-" in name for name in names(path))
+    assert last > 0
+
+
+def _kill_one(victims: subprocess.Popen[str], rng: random.Random) -> int:
+    """Let a process save in a loop and kill it at a random moment; return the last save it acknowledged."""
+    victims.stdin.write("\n")
+    acknowledged = 0
+    for word, number in (line.split() for line in victims.stdout):
+        if word == "pid":
+            threading.Event().wait(rng.uniform(0, 0.05))
+            os.kill(int(number), signal.SIGKILL)
+        elif word == "saved":
+            acknowledged = int(number)
+        else:
+            break
+    return acknowledged

@@ -1,0 +1,375 @@
+"""The application: routes, methods, headers, lifecycle, load."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.errors import ConfigError
+from exporter.tracking.model import Snapshot
+from exporter.web.asgi import WebApp
+from exporter.web.webconfig import RateLimit, WebConfig
+from tests._websites import EXPOSITION, Answer, Exposed, Parsed, acall, account, call, campaign, site, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+HASH = "$2b$04$KE5g5VRrB3ckO9FN3OC.a.DRzSMLwTOAMDnDYGRZ0gYMwYSXbBm1q"
+
+
+def test_metrics() -> None:
+    """The exposition is sent as negotiated, with its length and what it varies by."""
+    asked: list[tuple[str | None, str | None]] = []
+
+    def exposition(accept: str | None, encoding: str | None) -> Exposed:
+        asked.append((accept, encoding))
+        return Exposed(b"zipped", "application/openmetrics-text; version=1.0.0; charset=utf-8", "gzip")
+
+    answer = call(site(exposition=exposition), "/metrics", accept="a/b", accept_encoding="gzip")
+    assert [("a/b", "gzip")] == asked
+    assert (200, b"zipped", "gzip", "6") == (
+        answer.status,
+        answer.body,
+        answer.headers["content-encoding"],
+        answer.headers["content-length"],
+    )
+    assert "application/openmetrics-text; version=1.0.0; charset=utf-8" == answer.headers["content-type"]
+    assert "Accept, Accept-Encoding" == answer.headers["vary"]
+
+
+def test_metrics_without_headers() -> None:
+    """A client that says nothing gets None for both, and no Content-Encoding."""
+    asked: list[tuple[str | None, str | None]] = []
+
+    def exposition(*headers: str | None) -> Exposed:
+        asked.append(headers)
+        return Exposed()
+
+    answer = call(site(exposition=exposition), "/metrics")
+    assert [(None, None)] == asked
+    assert "content-encoding" not in answer.headers
+
+
+def test_telemetry_path() -> None:
+    """--web.telemetry-path moves the exposition."""
+    moved = site(telemetry_path="/own")
+    assert [EXPOSITION, 404] == [call(moved, "/own").body, call(moved, "/metrics").status]
+
+
+def test_a_large_body_is_sent_in_pieces() -> None:
+    """An exposition of megabytes is never handed over in one piece."""
+    body = bytes(range(256)) * 4096
+    sizes: list[int] = []
+
+    async def main() -> None:
+        app = WebApp(site(exposition=lambda *_: Exposed(body)))
+
+        async def receive() -> MutableMapping[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sizes.append(len(message.get("body", b"")))
+
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": []}
+        await app(scope, receive, send)
+        answer = await acall(app, "/metrics")
+        assert body == answer.body
+        app.close()
+
+    asyncio.run(main())
+    assert len(body) == sum(sizes)
+    assert max(sizes) <= 65536
+
+
+def test_a_peer_that_left_is_not_sent_the_rest() -> None:
+    """Once the client is gone, sending stops."""
+    sent: list[str] = []
+
+    async def main() -> None:
+        app = WebApp(site(exposition=lambda *_: Exposed(bytes(1 << 20))))
+        gone = asyncio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message["type"])
+            gone.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        await app({"type": "http", "method": "GET", "path": "/metrics", "headers": []}, receive, send)
+        app.close()
+
+    asyncio.run(main())
+    assert len(sent) < 6
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/campaigns", "/-/healthy", "/-/ready"])
+def test_head(path: str) -> None:
+    """HEAD has the headers of GET, the length too, and no body."""
+    get, head = call(site(), path), call(site(), path, "HEAD")
+    assert (get.status, get.headers, b"") == (head.status, head.headers, head.body)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "allow"),
+    [
+        ("/", "POST", "GET, HEAD"),
+        ("/metrics", "DELETE", "GET, HEAD"),
+        ("/campaigns/main/1", "PUT", "GET, HEAD"),
+        ("/-/reload", "GET", "POST, PUT"),
+        ("/-/quit", "HEAD", "POST, PUT"),
+    ],
+)
+def test_other_methods(path: str, method: str, allow: str) -> None:
+    """A wrong method is told which are right."""
+    answer = call(site(lifecycle=True), path, method)
+    assert (405, allow) == (answer.status, answer.headers["allow"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/metrics/", "/campaigns/main", "/campaigns/main/1/2", "/campaigns/main/x"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_unknown_path(path: str, method: str) -> None:
+    """A path that isn't there is a plain 404, whatever is wanted of it."""
+    answer = call(site(), path, method)
+    assert (404, "text/plain; charset=utf-8") == (answer.status, answer.headers["content-type"])
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/campaigns", "/nothing", "/-/ready", "/-/reload"])
+def test_security_headers(path: str) -> None:
+    """Every answer has the policy and forbids sniffing, framing, referrers and storing."""
+    headers = call(site(), path).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert ["nosniff", "DENY", "no-referrer", "no-store"] == [
+        headers[name]
+        for name in ("x-content-type-options", "x-frame-options", "referrer-policy", "cache-control")
+    ]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+def test_healthy() -> None:
+    """Health is 200 and says ok."""
+    answer = call(site(), "/-/healthy")
+    assert (200, "ok\n") == (answer.status, answer.text)
+
+
+def test_ready() -> None:
+    """Ready once every account is."""
+    answer = call(site(), "/-/ready")
+    assert (200, "ready\n") == (answer.status, answer.text)
+
+
+def test_not_ready() -> None:
+    """Otherwise 503, with a line for each account that isn't ready and why."""
+    accounts = (
+        account("a"),
+        account("b", ready=False, problem="stale for\n2 hours"),
+        account("c", ready=False),
+    )
+    answer = call(site(accounts=lambda: accounts), "/-/ready")
+    assert (503, "account b: stale for 2 hours\naccount c: no poll has finished yet\n") == (
+        answer.status,
+        answer.text,
+    )
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("path", ["/-/reload", "/-/quit"])
+def test_lifecycle(path: str, method: str) -> None:
+    """With --web.enable-lifecycle, reload and quit do what they say, once."""
+    done: list[str] = []
+    built = site(lifecycle=True, reload=lambda: done.append("/-/reload"), quit=lambda: done.append("/-/quit"))
+    assert 200 == call(built, path, method).status
+    assert [path] == done
+
+
+@pytest.mark.parametrize("path", ["/-/reload", "/-/quit"])
+def test_lifecycle_off(path: str) -> None:
+    """Without the flag nothing is done, and the answer says what to do."""
+    done: list[int] = []
+    answer = call(site(reload=lambda: done.append(1), quit=lambda: done.append(1)), path, "POST")
+    assert (403, []) == (answer.status, done)
+    assert "--web.enable-lifecycle" in answer.text
+
+
+def test_lifecycle_from_another_site() -> None:
+    """A foreign web page can't make a browser reload or stop the exporter."""
+    done: list[int] = []
+    built = site(lifecycle=True, quit=lambda: done.append(1))
+    assert (403, []) == (call(built, "/-/quit", "POST", sec_fetch_site="cross-site").status, done)
+
+
+def test_reload_failure() -> None:
+    """A bad file is a 500 with every fault."""
+
+    def reload() -> None:
+        raise ConfigError(["config.yaml:3: poll.window: not a duration", "config.yaml:9: api: unknown key"])
+
+    answer = call(site(lifecycle=True, reload=reload), "/-/reload", "POST")
+    assert 500 == answer.status
+    assert "config.yaml:3: poll.window: not a duration\nconfig.yaml:9: api: unknown key\n" in answer.text
+
+
+def test_a_fault_inside_tells_the_peer_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """An unexpected exception is a 500 without its text, and is logged."""
+
+    def exposition(*_: object) -> Exposed:
+        raise RuntimeError("inner detail")
+
+    answer = call(site(exposition=exposition), "/metrics")
+    assert (500, False) == (answer.status, "inner" in answer.text)
+    assert "a request could not be answered" in caplog.text
+
+
+def test_pages_are_html() -> None:
+    """/, /campaigns and a campaign's page are HTML documents."""
+    for path in ("/", "/campaigns?q=camp", "/campaigns/main/1"):
+        answer = call(site(), path)
+        assert (200, "text/html; charset=utf-8") == (answer.status, answer.headers["content-type"])
+        assert answer.text.startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(("target", "status"), [("/campaigns/main/2", 404), ("/campaigns/none/1", 404)])
+def test_unknown_campaign(target: str, status: int) -> None:
+    """A campaign that isn't tracked is a 404 page with a way back."""
+    answer = call(site(), target)
+    assert status == answer.status
+    assert "../../campaigns" in Parsed(answer.text).attributes("a", "href")
+
+
+def test_every_link_of_the_list_leads_somewhere() -> None:
+    """An account's name may hold a slash, a question mark or a percent sign."""
+    built = site(snapshot=lambda: snapshot(campaign(7), account="a/b?%2F\u00e9"))
+    hrefs = Parsed(call(built, "/campaigns").text).attributes("a", "href")
+    (href,) = [href for href in hrefs if href.startswith("./campaigns/")]
+    answer = call(built, href.removeprefix("."))
+    assert 200 == answer.status
+    assert "a/b?%2F\u00e9" in Parsed(answer.text).text
+
+
+def test_health_answers_while_the_exposition_is_rendered() -> None:
+    """A first rendering of a second doesn't hold up health."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def exposition(*_: object) -> Exposed:
+        begun.set()
+        assert go_on.wait(60)
+        return Exposed()
+
+    async def main() -> tuple[Answer, Answer]:
+        app = WebApp(site(exposition=exposition))
+        scrape = asyncio.create_task(acall(app, "/metrics"))
+        await asyncio.to_thread(begun.wait, 60)
+        health = await acall(app, "/-/healthy")
+        assert not scrape.done()
+        go_on.set()
+        answers = (health, await scrape)
+        app.close()
+        return answers
+
+    assert [200, 200] == [answer.status for answer in asyncio.run(main())]
+
+
+def test_too_many_renderings_at_once() -> None:
+    """Beyond 40 pages under way further ones are turned away, scrapes never: these wait for their turn."""
+    go_on = threading.Event()
+
+    def exposition(*_: object) -> Exposed:
+        assert go_on.wait(60)
+        return Exposed()
+
+    async def main() -> list[int]:
+        app = WebApp(site(exposition=exposition))
+        scrapes = [asyncio.create_task(acall(app, "/metrics")) for _ in range(100)]
+        pages = [asyncio.create_task(acall(app, "/campaigns")) for _ in range(45)]
+        done, _ = await asyncio.wait([*scrapes, *pages], return_when=asyncio.FIRST_COMPLETED)
+        assert {503} == {task.result().status for task in done}
+        go_on.set()
+        statuses = [answer.status for answer in await asyncio.gather(*scrapes, *pages)]
+        app.close()
+        return statuses
+
+    statuses = asyncio.run(main())
+    assert [200] * 100 == statuses[:100]
+    assert [200] * 40 + [503] * 5 == sorted(statuses[100:])
+
+
+def test_lifespan() -> None:
+    """The server's startup and shutdown are acknowledged."""
+    sent: list[str] = []
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": next(messages)}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    app = WebApp(site())
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    app.close()
+    assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == sent
+
+
+def test_websockets_are_refused() -> None:
+    """There is nothing to talk about."""
+    sent: list[str] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+
+    app = WebApp(site())
+    asyncio.run(app({"type": "websocket"}, receive, send))
+    app.close()
+    assert ["websocket.close"] == sent
+
+
+def with_config(config: WebConfig, *requests: tuple[str, dict[str, str]]) -> list[Answer]:
+    """Return what one application with `config` answers to `requests`, in turn."""
+
+    async def main() -> list[Answer]:
+        app = WebApp(site(lifecycle=True), lambda: config)
+        try:
+            return [await acall(app, path, **headers) for path, headers in requests]
+        finally:
+            app.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nothing"])
+def test_authentication_covers_everything(path: str) -> None:
+    """Without the password there is nothing to see, not even which paths exist."""
+    (answer,) = with_config(WebConfig(users={"alice": HASH}), (path, {}))
+    assert (401, 'Basic realm="intarget-exporter"') == (answer.status, answer.headers["www-authenticate"])
+
+
+def test_configured_headers_replace_ours() -> None:
+    """Headers of the web configuration win; a blank one is unset."""
+    config = WebConfig(headers={"X-Frame-Options": "sameorigin", "Content-Security-Policy": ""})
+    (answer,) = with_config(config, ("/", {}))
+    assert "sameorigin" == answer.headers["x-frame-options"]
+    assert "content-security-policy" not in answer.headers
+
+
+def test_rate_limit() -> None:
+    """Beyond the burst, requests are refused."""
+    answers = with_config(WebConfig(rate_limit=RateLimit(3600, 2)), *[("/-/healthy", {})] * 3)
+    assert [200, 200, 429] == [answer.status for answer in answers]
+
+
+def test_empty_site() -> None:
+    """A shard without accounts is ready, and its pages work."""
+    empty = site(accounts=tuple, snapshot=Snapshot)
+    assert [200] * 3 == [call(empty, path).status for path in ("/", "/campaigns", "/-/ready")]
