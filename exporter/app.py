@@ -217,9 +217,9 @@ class App:
         # Without names of their own: under the same one, an earlier poller that ends would block this
         self._jobs[poller.name] = [
             self._scheduler.add_job(
-                poller.poll, "interval", args=[endpoint], seconds=interval, next_run_time=datetime.now(UTC)
+                poller.poll, "interval", args=[resource], seconds=interval, next_run_time=datetime.now(UTC)
             )
-            for endpoint, interval in poller.intervals.items()
+            for resource, interval in poller.intervals.items()
         ]
 
     def _unschedule(self, poller: AccountPoller) -> None:
@@ -299,7 +299,7 @@ class App:
 
 
 def _why_stale(account: AccountStatus) -> str:
-    errors = [f"{one.endpoint}: {one.error}" for one in account.endpoints if one.error is not None]
+    errors = [f"{one.resource}: {one.error}" for one in account.resources if one.error is not None]
     return "its data are stale; " + ("; ".join(errors) or "no poll has ended for too long")
 
 
@@ -378,7 +378,7 @@ def poll_once(config: Config) -> Once:
         save=False,
     )
     pollers = [AccountPoller(account, config, around) for account in config.accounts]
-    together(partial(poller.poll, endpoint) for poller in pollers for endpoint in poller.intervals)
+    together(partial(poller.poll, resource) for poller in pollers for resource in poller.intervals)
     snapshot = Snapshot(tuple(poller.unheld() for poller in pollers))
     exposition = Exposition(
         metrics,
@@ -409,14 +409,14 @@ def _reconciled_account(account: AccountSnapshot, status: AccountStatus) -> dict
     return {
         "account": account.account,
         "currency": account.currency,
-        "endpoints": {
-            endpoint.endpoint: {
-                "success": endpoint.error is None,
-                "error": endpoint.error,
-                "reason": endpoint.reason,
-                "incomplete": endpoint.incomplete,
+        "resources": {
+            resource.resource: {
+                "success": resource.error is None,
+                "error": resource.error,
+                "reason": resource.reason,
+                "incomplete": resource.incomplete,
             }
-            for endpoint in status.endpoints
+            for resource in status.resources
         },
         "campaigns": [_reconciled_campaign(campaign) for campaign in account.campaigns],
         "channels": {

@@ -63,7 +63,7 @@ class StoppedError(ExporterError):
 
 
 class PollError(ExporterError):
-    """One poll of one endpoint failed; `reason` is its value of the label ``reason``."""
+    """One poll of one resource failed; `reason` is its value of the label ``reason``."""
 
     reason: ClassVar[str] = "internal"
 

@@ -1,6 +1,6 @@
 """One account's polls: ask what is due, fetch, parse, merge, save, publish.
 
-The polls of the two endpoints run in threads of their own and share one limiter and one window. Publishing is
+The polls of the two resources run in threads of their own and share one limiter and one window. Publishing is
 handed in; so are the clocks. A poll never raises: what goes wrong is counted, logged and shown.
 """
 
@@ -26,7 +26,7 @@ from exporter.collect.ranges import subtract, union
 from exporter.collect.refresh_plan import AHEAD, Rounds, Tier
 from exporter.errors import InternalError, PollError, StateError, StateLostError, StoppedError
 from exporter.logs import fields
-from exporter.status import AccountStatus, EndpointStatus
+from exporter.status import AccountStatus, ResourceStatus
 from exporter.tracking.model import AccountSnapshot, Changes
 from exporter.tracking.state_file import State
 from exporter.tracking.window import Window, WindowSettings
@@ -63,8 +63,8 @@ class Surroundings:
 
 
 @dataclass(slots=True)
-class _Endpoint(Generic[R]):
-    """How one endpoint is polled, and how that goes."""
+class _Resource(Generic[R]):
+    """How one resource is polled, and how that goes."""
 
     name: str
     read: Callable[[Reply], Page[R]]
@@ -111,7 +111,7 @@ class _Reading(Generic[R]):
     """What one poll has read so far; it stands also if the poll then fails.
 
     `spawn` returns a collector that puts its questions within the poll's deadline; `attempts` counts the
-    endpoint's requests before the poll.
+    resource's requests before the poll.
     """
 
     spawn: Callable[[], Collector[R]]
@@ -164,7 +164,7 @@ class _Reading(Generic[R]):
 
 
 class AccountPoller:
-    """Polls one account. `poll` of different endpoints and `tick` may run at the same time."""
+    """Polls one account. `poll` of different resources and `tick` may run at the same time."""
 
     def __init__(self, account: AccountConfig, config: Config, around: Surroundings) -> None:
         self.account = account
@@ -174,7 +174,7 @@ class AccountPoller:
         self._lock = threading.Lock()  # one merge, save and publish at a time
         self._stop = threading.Event()
         self._state = around.state
-        self._statistics: _Endpoint[MessageStats] = _Endpoint(
+        self._statistics: _Resource[MessageStats] = _Resource(
             STATISTICS,
             parse.statistics,
             Rounds(
@@ -184,13 +184,13 @@ class AccountPoller:
             ),
             self._statistics_interval(),
         )
-        self._conversions: _Endpoint[Conversion] | None = None
+        self._conversions: _Resource[Conversion] | None = None
         every = config.poll.conversions_every
         if every is not None:
             rounds = Rounds([Tier(config.poll.window, every)], config.poll.window, every)
-            self._conversions = _Endpoint(CONVERSIONS, parse.conversions, rounds, every)
-        self._endpoints: dict[str, _Endpoint[MessageStats] | _Endpoint[Conversion]] = {
-            endpoint.name: endpoint for endpoint in (self._statistics, self._conversions) if endpoint
+            self._conversions = _Resource(CONVERSIONS, parse.conversions, rounds, every)
+        self._resources: dict[str, _Resource[MessageStats] | _Resource[Conversion]] = {
+            resource.name: resource for resource in (self._statistics, self._conversions) if resource
         }
         self._discovered_at = -math.inf
         self._remembered: dict[str, str] = {}
@@ -201,7 +201,7 @@ class AccountPoller:
             on_request=self._on_request,
             monotonic=around.monotonic,
         )
-        around.metrics.init_account(self.name, tuple(self._endpoints))
+        around.metrics.init_account(self.name, tuple(self._resources))
         now = around.wall()
         self._window = Window(
             self.name,
@@ -232,8 +232,8 @@ class AccountPoller:
     def _load(self) -> SavedAccount | None:
         try:
             saved = self._state.load(self.name)
-            for endpoint in self._endpoints.values():
-                endpoint.recollect(self._state.recollect(self.name, f"cap/{endpoint.name}"))
+            for resource in self._resources.values():
+                resource.recollect(self._state.recollect(self.name, f"cap/{resource.name}"))
         except StateError as error:
             self._count_state_error(error)
             # What can't be read must not be overwritten either
@@ -245,13 +245,13 @@ class AccountPoller:
 
     @property
     def intervals(self) -> dict[str, float]:
-        """How often each enabled endpoint is to be polled, in seconds."""
-        return {name: endpoint.interval for name, endpoint in self._endpoints.items()}
+        """How often each enabled resource is to be polled, in seconds."""
+        return {name: resource.interval for name, resource in self._resources.items()}
 
     @property
     def succeeded(self) -> bool:
-        """Whether the last poll of every enabled endpoint succeeded."""
-        return all(endpoint.polls and endpoint.failure is None for endpoint in self._endpoints.values())
+        """Whether the last poll of every enabled resource succeeded."""
+        return all(resource.polls and resource.failure is None for resource in self._resources.values())
 
     def stop(self) -> None:
         """End all requests and waits; a poll under way ends without a result. Nothing is saved afterwards."""
@@ -272,7 +272,7 @@ class AccountPoller:
         return AccountStatus(
             account=self.name,
             base_url=self.account.base_url,
-            endpoints=tuple(self._endpoint_status(endpoint) for endpoint in self._endpoints.values()),
+            resources=tuple(self._resource_status(resource) for resource in self._resources.values()),
             campaigns=len({campaign.campaign_id for campaign in snapshot.campaigns}),
             dropped=snapshot.dropped,
             stale=snapshot.stale and self._window.last_success(STATISTICS) is not None,
@@ -280,21 +280,21 @@ class AccountPoller:
             problem=None if begun else "waiting for the first poll to end",
         )
 
-    def _endpoint_status(self, endpoint: _Endpoint[MessageStats] | _Endpoint[Conversion]) -> EndpointStatus:
+    def _resource_status(self, resource: _Resource[MessageStats] | _Resource[Conversion]) -> ResourceStatus:
         now = self._around.wall()
-        failure = endpoint.failure
-        return EndpointStatus(
-            endpoint=endpoint.name,
-            interval=endpoint.interval,
-            polls=endpoint.polls,
-            last_poll=endpoint.last_poll,
-            last_success=self._window.last_success(endpoint.name),
-            last_duration=endpoint.last_duration,
+        failure = resource.failure
+        return ResourceStatus(
+            resource=resource.name,
+            interval=resource.interval,
+            polls=resource.polls,
+            last_poll=resource.last_poll,
+            last_success=self._window.last_success(resource.name),
+            last_duration=resource.last_duration,
             error=None if failure is None else str(failure),
             reason=None if failure is None else failure.reason,
-            incomplete=endpoint.incomplete,
-            requests_per_hour=float(sum(1 for at in tuple(endpoint.requests) if at > now - HOUR)),
-            page_cap=endpoint.evidence.cap(self._config.api.per_page),
+            incomplete=resource.incomplete,
+            requests_per_hour=float(sum(1 for at in tuple(resource.requests) if at > now - HOUR)),
+            page_cap=resource.evidence.cap(self._config.api.per_page),
         )
 
     def tick(self) -> None:
@@ -322,18 +322,18 @@ class AccountPoller:
             return self._window.snapshot(self._around.wall(), hold=False)
 
     def ask(self, name: str, query: Query) -> tuple[Reply, Page[MessageStats] | Page[Conversion]]:
-        """Put one question to an endpoint outside of any poll; return the answer and what was read in it.
+        """Put one question to an resource outside of any poll; return the answer and what was read in it.
 
         Raises PollError. Nothing is learned from it.
         """
         deadline = self._around.monotonic() + self._config.api.deadline
         reply = self._api.get(name, query, deadline=deadline)
-        return reply, self._endpoints[name].read(reply)
+        return reply, self._resources[name].read(reply)
 
     # Polling
 
     def poll(self, name: str) -> bool:
-        """Poll one endpoint, and return whether that succeeded."""
+        """Poll one resource, and return whether that succeeded."""
         try:
             if name == STATISTICS:
                 return self._poll(self._statistics, self._read_statistics, self._merge_statistics)
@@ -341,32 +341,32 @@ class AccountPoller:
                 return self._poll(self._conversions, self._read_conversions, self._merge_conversions)
         except Exception as error:
             log.exception("what was polled could not be merged", extra=fields(account=self.name))
-            endpoint = self._endpoints[name]
-            endpoint.rounds.restart()
-            endpoint.evidence.unfinished.clear()
+            resource = self._resources[name]
+            resource.rounds.restart()
+            resource.evidence.unfinished.clear()
             self._discovered_at = -math.inf
-            endpoint.polls += 1
-            endpoint.last_poll, endpoint.failure = self._around.wall(), _own_fault(error)
-            self._around.metrics.poll_finished(self.name, name, 0.0, endpoint.failure.reason)
+            resource.polls += 1
+            resource.last_poll, resource.failure = self._around.wall(), _own_fault(error)
+            self._around.metrics.poll_finished(self.name, name, 0.0, resource.failure.reason)
             self._around.metrics.up(self.name, False)  # noqa: FBT003 - the metric's value
         return False
 
     def _poll(
         self,
-        endpoint: _Endpoint[R],
+        resource: _Resource[R],
         read: Callable[[_Reading[R]], None],
         merge: Callable[[Collected[R], _Reading[R], float, bool], Merged],
     ) -> bool:
         began, now = self._around.monotonic(), self._around.wall()
         metrics = self._around.metrics
-        metrics.poll_started(self.name, endpoint.name)
+        metrics.poll_started(self.name, resource.name)
         deadline = began + self._config.api.deadline
-        reading = _Reading(lambda: self._spawn(endpoint, now, deadline), now, endpoint.attempts)
+        reading = _Reading(lambda: self._spawn(resource, now, deadline), now, resource.attempts)
         failure: PollError | None = None
         try:
             with self._lock:
                 old = self._window.old_campaigns(now)
-            endpoint.rows.forget_before(endpoint.rounds.whole(now).first, old)
+            resource.rows.forget_before(resource.rounds.whole(now).first, old)
             read(reading)
         except StoppedError:
             return False
@@ -381,72 +381,72 @@ class AccountPoller:
                 return False
             ended = self._around.wall()
             merged = merge(collected, reading, ended, failure is None)
-            endpoint.polls += 1
-            endpoint.last_poll, endpoint.failure = ended, failure
-            endpoint.last_duration = self._around.monotonic() - began
+            resource.polls += 1
+            resource.last_poll, resource.failure = ended, failure
+            resource.last_duration = self._around.monotonic() - began
             self._save_and_publish(ended)
-            self._count(endpoint, merged)
-        self._log(endpoint, reading, collected, merged)
+            self._count(resource, merged)
+        self._log(resource, reading, collected, merged)
         return failure is None
 
-    def _spawn(self, endpoint: _Endpoint[R], now: float, deadline: float) -> Collector[R]:
+    def _spawn(self, resource: _Resource[R], now: float, deadline: float) -> Collector[R]:
         metrics = self._around.metrics
 
         def ask(query: Query) -> Page[R]:
-            page = endpoint.read(self._api.get(endpoint.name, query, deadline=deadline))
-            metrics.invalid_values(self.name, endpoint.name, page.invalid)
+            page = resource.read(self._api.get(resource.name, query, deadline=deadline))
+            metrics.invalid_values(self.name, resource.name, page.invalid)
             if page.size:
-                metrics.unknown_fields(self.name, endpoint.name, len(page.unknown))
-            self._tell_unknown(endpoint, page.unknown)
+                metrics.unknown_fields(self.name, resource.name, len(page.unknown))
+            self._tell_unknown(resource, page.unknown)
             return page
 
-        others = [other for name, other in self._endpoints.items() if name != endpoint.name]
+        others = [other for name, other in self._resources.items() if name != resource.name]
         return Collector(
             ask,
-            endpoint.evidence,
-            endpoint.rows,
+            resource.evidence,
+            resource.rows,
             now=now,
             per_page=self._config.api.per_page,
             concurrency=self._config.api.concurrency,
             shared_most=lambda: max((other.evidence.most for other in others), default=0),
         )
 
-    def _tell_unknown(self, endpoint: _Endpoint[R], names: frozenset[str]) -> None:
+    def _tell_unknown(self, resource: _Resource[R], names: frozenset[str]) -> None:
         """Name undocumented fields in the log, each once."""
-        news = names - endpoint.told
+        news = names - resource.told
         if news:
-            endpoint.told |= names
+            resource.told |= names
             log.warning(
                 "the API sends fields that its documentation doesn't have; they are not exported",
-                extra=fields(account=self.name, endpoint=endpoint.name, names=" ".join(sorted(news)[:20])),
+                extra=fields(account=self.name, resource=resource.name, names=" ".join(sorted(news)[:20])),
             )
 
     def _read_statistics(self, reading: _Reading[MessageStats]) -> None:
-        endpoint = self._statistics
+        resource = self._statistics
         collector = reading.collector()
-        _read_by_start(endpoint, collector, reading.now)
+        _read_by_start(resource, collector, reading.now)
         self._read_still_sending(collector, reading)
-        self._read_moved(endpoint, collector, reading)
+        self._read_moved(resource, collector, reading)
 
     def _read_conversions(self, reading: _Reading[Conversion]) -> None:
-        endpoint = self._conversions
-        assert endpoint is not None  # noqa: S101 - poll() has checked it
+        resource = self._conversions
+        assert resource is not None  # noqa: S101 - poll() has checked it
         collector = reading.collector()
-        _read_by_start(endpoint, collector, reading.now)
+        _read_by_start(resource, collector, reading.now)
         with self._lock:
             old = self._window.old_campaigns(reading.now)
-        _read_by_ids(endpoint, collector, old)
-        self._read_moved(endpoint, collector, reading)
+        _read_by_ids(resource, collector, old)
+        self._read_moved(resource, collector, reading)
 
-    def _read_moved(self, endpoint: _Endpoint[R], collector: Collector[R], reading: _Reading[R]) -> None:
+    def _read_moved(self, resource: _Resource[R], collector: Collector[R], reading: _Reading[R]) -> None:
         """Read campaigns again whose start was changed: under both starts they would count twice."""
         rows = collector.collected.rows
         recalled: Iterable[SavedCampaign] = ()
         with self._lock:
-            if endpoint.name == STATISTICS:
+            if resource.name == STATISTICS:
                 with suppress(StateError):  # the merge asks again, and tells
                     recalled = self._state.recall(self.name, self._window.unknown(rows))
-            moved = self._window.moved(endpoint.name, rows, recalled)
+            moved = self._window.moved(resource.name, rows, recalled)
         if not moved:
             return
         again = reading.collector()
@@ -454,18 +454,18 @@ class AccountPoller:
         unsure = moved - again.collected.ids
         if unsure:  # more rows than can be proven by the id: what is at each of their starts now?
             with self._lock:
-                starts = self._window.starts(endpoint.name, unsure)
+                starts = self._window.starts(resource.name, unsure)
             starts |= {row.start for row in rows if row.campaign_id in unsure}
-            reading.collector().by_start(endpoint.together(starts))
+            reading.collector().by_start(resource.together(starts))
 
     def _read_still_sending(self, collector: Collector[MessageStats], reading: _Reading[MessageStats]) -> None:
         """Find campaigns that started before the window and still send, and read their totals by their ids."""
-        settings, endpoint, now = self._config.poll.still_sending, self._statistics, reading.now
-        if settings is None or 0 <= now - self._discovered_at < settings.every - endpoint.interval / 2:
+        settings, resource, now = self._config.poll.still_sending, self._statistics, reading.now
+        if settings is None or 0 <= now - self._discovered_at < settings.every - resource.interval / 2:
             return
         finder = reading.spawn()
         sent = TimeRange(math.floor(now - settings.lookback), math.floor(now) + AHEAD)
-        found = finder.senders(sent, endpoint.rounds.whole(now).first)
+        found = finder.senders(sent, resource.rounds.whole(now).first)
         if found is None:
             log.warning(
                 "the API ignores send filters, so campaigns older than poll.window can't be found",
@@ -473,9 +473,9 @@ class AccountPoller:
             )
         with self._lock:
             old = self._window.old_campaigns(now) | (found or frozenset())
-        _read_by_ids(endpoint, collector, old)
+        _read_by_ids(resource, collector, old)
         reading.discovered = found
-        endpoint.unproven_senders = finder.collected.incomplete
+        resource.unproven_senders = finder.collected.incomplete
         self._discovered_at = now
 
     # Merging, saving, publishing; all under the lock
@@ -515,7 +515,7 @@ class AccountPoller:
         self._around.publish()
 
     def _save(self) -> None:
-        notes = {f"cap/{name}": endpoint.memory() for name, endpoint in self._endpoints.items()}
+        notes = {f"cap/{name}": resource.memory() for name, resource in self._resources.items()}
         news = {key: note for key, note in notes.items() if self._remembered.get(key) != note}
         for whole in (False, True):
             changes = self._window.changes(whole=whole)
@@ -544,29 +544,29 @@ class AccountPoller:
         channels.update(dict.fromkeys((channel.channel for channel in self.snapshot.channels), 0))
         metrics.tracked(self.name, channels)
         metrics.dropped(self.name, self.snapshot.dropped)
-        for name in self._endpoints:
+        for name in self._resources:
             succeeded_at = self._window.last_success(name)
             if succeeded_at is not None:
                 metrics.last_success(self.name, name, succeeded_at)
 
-    def _count(self, endpoint: _Endpoint[R], merged: Merged) -> None:
+    def _count(self, resource: _Resource[R], merged: Merged) -> None:
         metrics = self._around.metrics
-        reason = None if endpoint.failure is None else endpoint.failure.reason
-        metrics.poll_finished(self.name, endpoint.name, endpoint.last_duration or 0.0, reason)
-        if endpoint.failure is None or endpoint.incomplete:  # a poll that failed has proven nothing
-            metrics.incomplete(self.name, endpoint.name, endpoint.incomplete)
+        reason = None if resource.failure is None else resource.failure.reason
+        metrics.poll_finished(self.name, resource.name, resource.last_duration or 0.0, reason)
+        if resource.failure is None or resource.incomplete:  # a poll that failed has proven nothing
+            metrics.incomplete(self.name, resource.name, resource.incomplete)
         metrics.up(self.name, self.succeeded)
         for (channel, name), steps in merged.corrections.items():
             metrics.correction(self.name, channel, name, steps)
 
     def _log(
-        self, endpoint: _Endpoint[R], reading: _Reading[R], collected: Collected[R], merged: Merged
+        self, resource: _Resource[R], reading: _Reading[R], collected: Collected[R], merged: Merged
     ) -> None:
         what = {
             "account": self.name,
-            "endpoint": endpoint.name,
-            "seconds": round(endpoint.last_duration or 0.0, 3),
-            "requests": endpoint.attempts - reading.attempts,
+            "resource": resource.name,
+            "seconds": round(resource.last_duration or 0.0, 3),
+            "requests": resource.attempts - reading.attempts,
             "rows": len(collected.rows),
             "campaigns": len(self.snapshot.campaigns),
             "new": merged.new,
@@ -575,17 +575,17 @@ class AccountPoller:
             "gone": merged.gone,
             "corrections": sum(merged.corrections.values()),
             "resets": merged.resets,
-            "incomplete": endpoint.incomplete,
+            "incomplete": resource.incomplete,
         }
-        if endpoint.failure is None:
+        if resource.failure is None:
             log.info("poll done", extra=fields(**what))
         else:
-            why = {"reason": endpoint.failure.reason, "error": str(endpoint.failure)}
+            why = {"reason": resource.failure.reason, "error": str(resource.failure)}
             log.warning("poll failed", extra=fields(**what, **why))
 
-    def _on_request(self, endpoint: str, code: str, seconds: float) -> None:
-        self._around.metrics.request(self.name, endpoint, code, seconds)
-        asked, now = self._endpoints[endpoint], self._around.wall()
+    def _on_request(self, resource: str, code: str, seconds: float) -> None:
+        self._around.metrics.request(self.name, resource, code, seconds)
+        asked, now = self._resources[resource], self._around.wall()
         with asked.requesting:  # several threads ask
             asked.attempts += 1
             asked.requests.append(now)
@@ -606,22 +606,22 @@ def _own_fault(error: Exception) -> InternalError:
     return InternalError(f"a fault of the exporter ({type(error).__name__}); its log says more")
 
 
-def _read_by_start(endpoint: _Endpoint[R], collector: Collector[R], now: float) -> None:
+def _read_by_start(resource: _Resource[R], collector: Collector[R], now: float) -> None:
     """Read what is due; what was read stands also if that fails."""
-    due = endpoint.rounds.due(now)
+    due = resource.rounds.due(now)
     try:
         collector.by_start(due)
     except BaseException:
         proven = collector.collected.ranges
-        endpoint.rounds.read(proven)
-        endpoint.unproven = subtract(endpoint.unproven, proven)
+        resource.rounds.read(proven)
+        resource.unproven = subtract(resource.unproven, proven)
         raise
-    endpoint.rounds.read(due)
-    unproven = union([*subtract(endpoint.unproven, due), *subtract(due, collector.collected.ranges)])
-    endpoint.unproven = subtract(unproven, [TimeRange(0, endpoint.rounds.whole(now).first - 1)])
+    resource.rounds.read(due)
+    unproven = union([*subtract(resource.unproven, due), *subtract(due, collector.collected.ranges)])
+    resource.unproven = subtract(unproven, [TimeRange(0, resource.rounds.whole(now).first - 1)])
 
 
-def _read_by_ids(endpoint: _Endpoint[R], collector: Collector[R], ids: frozenset[int]) -> None:
+def _read_by_ids(resource: _Resource[R], collector: Collector[R], ids: frozenset[int]) -> None:
     """Read the campaigns that started before the window."""
     collector.by_ids(ids)
-    endpoint.unproven_ids = ids - collector.collected.ids
+    resource.unproven_ids = ids - collector.collected.ids

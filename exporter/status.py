@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """How the polling of one endpoint goes. `error` is a sentence for people; `reason` its label value."""
+class ResourceStatus:
+    """How the polling of one resource goes. `error` is a sentence for people; `reason` its label value."""
 
-    endpoint: str
+    resource: str
     interval: float
     polls: int = 0
     last_poll: float | None = None
@@ -32,7 +32,7 @@ class AccountStatus:
 
     account: str
     base_url: str
-    endpoints: tuple[EndpointStatus, ...] = ()
+    resources: tuple[ResourceStatus, ...] = ()
     campaigns: int = 0
     dropped: int = 0
     series: int = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from exporter.api.fields import COUNTER_FIELDS
-from exporter.status import AccountStatus, EndpointStatus
+from exporter.status import AccountStatus, ResourceStatus
 from exporter.tracking.model import (
     AccountSnapshot,
     CampaignSnapshot,
@@ -69,8 +69,8 @@ def snapshot(*campaigns: CampaignSnapshot, account: str = "main", currency: str 
     return Snapshot((AccountSnapshot(account, currency, NOW - 86400, tuple(campaigns)),))
 
 
-def endpoint(name: str = "statistics", **changes: object) -> EndpointStatus:
-    """Return an endpoint that goes well, or what `changes` says."""
+def resource(name: str = "statistics", **changes: object) -> ResourceStatus:
+    """Return an resource that goes well, or what `changes` says."""
     fields: dict[str, object] = {
         "interval": 300.0,
         "polls": 1234,
@@ -80,14 +80,14 @@ def endpoint(name: str = "statistics", **changes: object) -> EndpointStatus:
         "requests_per_hour": 61.2,
         "page_cap": "500",
     }
-    return EndpointStatus(name, **{**fields, **changes})
+    return ResourceStatus(name, **{**fields, **changes})
 
 
-def account(name: str = "main", *endpoints: EndpointStatus, **changes: object) -> AccountStatus:
+def account(name: str = "main", *resources: ResourceStatus, **changes: object) -> AccountStatus:
     """Return an account that goes well, or what `changes` says."""
     fields: dict[str, object] = {
         "base_url": "https://api.intarget.app",
-        "endpoints": endpoints or (endpoint(), endpoint("conversions", interval=900.0)),
+        "resources": resources or (resource(), resource("conversions", interval=900.0)),
         "campaigns": 142,
         "series": 3021,
         "ready": True,
@@ -175,15 +175,15 @@ def lively() -> Site:
         account("main", campaigns=230, series=4711),
         account(
             "brand/zwei",
-            endpoint(incomplete=True, page_cap="10", requests_per_hour=812.0),
-            endpoint("conversions", error="no answer within 30 seconds; is the API up?", reason="timeout"),
+            resource(incomplete=True, page_cap="10", requests_per_hour=812.0),
+            resource("conversions", error="no answer within 30 seconds; is the API up?", reason="timeout"),
             campaigns=2,
             series=24,
             dropped=1200,
         ),
         account(
             "legacy",
-            endpoint(
+            resource(
                 last_success=NOW - 90_000,
                 error="InTarget rejected the token; check access_token_file",
                 reason="auth",
@@ -196,8 +196,8 @@ def lively() -> Site:
         ),
         account(
             "fresh",
-            EndpointStatus("statistics", 300.0),
-            EndpointStatus("conversions", 900.0),
+            ResourceStatus("statistics", 300.0),
+            ResourceStatus("conversions", 900.0),
             campaigns=0,
             series=0,
             ready=False,

@@ -184,7 +184,7 @@ def test_once_reports_which_account_failed(site: Site) -> None:
         found.value("intarget_up", account="good"),
         found.value("intarget_up", account="bad"),
     )
-    assert 1 == found.value("intarget_poll_failures_total", account="bad", endpoint="statistics", reason="auth")
+    assert 1 == found.value("intarget_poll_failures_total", account="bad", resource="statistics", reason="auth")
 
 
 def test_the_demo_keeps_nothing() -> None:
@@ -256,8 +256,8 @@ def test_a_reload_forgets_nothing_of_who_stays(site: Site) -> None:
     site.write(state={"path": None})
     running = App(site.load, Options())
     running._begin(running._config)
-    for endpoint in ("statistics", "conversions"):
-        assert running._pollers["main"].poll(endpoint)
+    for resource in ("statistics", "conversions"):
+        assert running._pollers["main"].poll(resource)
 
     def samples() -> Samples:
         return Samples(running._respond(None, None).body.decode())
@@ -265,10 +265,10 @@ def test_a_reload_forgets_nothing_of_who_stays(site: Site) -> None:
     site.write(poll={"stale_after": "3h"})
     running.reload()
     assert 1 == samples().value("intarget_up")
-    assert 1 == samples().value("intarget_polls_total", endpoint="statistics")
+    assert 1 == samples().value("intarget_polls_total", resource="statistics")
     site.write(poll={"conversions_every": None})
     running.reload()
-    assert samples().value("intarget_polls_total", endpoint="conversions") is None
+    assert samples().value("intarget_polls_total", resource="conversions") is None
     for poller in running._pollers.values():
         poller.stop()
 
@@ -409,7 +409,7 @@ def test_stale_data_are_withdrawn(site: Site) -> None:
         assert "account main: its data are stale" in text
         assert "HTTP 503" in text
         assert 0 == program.value("intarget_up")
-        assert program.value("intarget_last_success_timestamp_seconds", endpoint="statistics")
+        assert program.value("intarget_last_success_timestamp_seconds", resource="statistics")
         server.api.fault = lambda _: None
         until(lambda: program.get("/-/ready")[0] == 200, "ready again")
         assert 1250 == program.value(SENT)

@@ -67,7 +67,7 @@ class Client:
     def __init__(self, api: Api, clock: Clock, stop: threading.Event, on_request: Callable[..., None]) -> None:
         self.api, self.clock, self.stop, self.on_request = api, clock, stop, on_request
 
-    def get(self, endpoint: str, query: Query, *, deadline: float) -> Reply:
+    def get(self, resource: str, query: Query, *, deadline: float) -> Reply:
         """Ask, with the parameters that would be sent."""
         if self.stop.is_set():
             raise StoppedError("stopped")
@@ -76,8 +76,8 @@ class Client:
         self.clock.now += self.seconds
         encoded = "&".join(f"{name}={value}" for name, value in client._parameters(query))
         parameters = parse_qs(encoded) | {"access-token": [TOKEN]}
-        status, headers, body = self.api.answer(Asked(client.PATHS[endpoint], parameters))
-        self.on_request(endpoint, str(status), 0.0)
+        status, headers, body = self.api.answer(Asked(client.PATHS[resource], parameters))
+        self.on_request(resource, str(status), 0.0)
         if status != 200:
             raise _STATUS[status](f"status {status}")
         return Reply(body, {name.lower(): value for name, value in headers.items()}, 0.0)
@@ -122,12 +122,12 @@ class World:
         self.poller = AccountPoller(config.accounts[0], config, around)
         return self.poller
 
-    def poll(self, endpoint: str = "statistics", *, at: float | None = None) -> bool:
+    def poll(self, resource: str = "statistics", *, at: float | None = None) -> bool:
         """Poll, at a time maybe."""
         assert self.poller is not None
         if at is not None:
             self.clock.now = at
-        return self.poller.poll(endpoint)
+        return self.poller.poll(resource)
 
     def tick(self, at: float) -> None:
         """Let time pass without a poll."""
@@ -295,14 +295,14 @@ def test_conversions_of_old_campaigns_are_read_by_id(world: World) -> None:
 
 
 def test_conversions_can_be_off(world: World) -> None:
-    """With conversions_every: null there is no such endpoint: not asked, not waited for, not in any metric."""
+    """With conversions_every: null there is no such resource: not asked, not waited for, not in any metric."""
     poller = world.start(poll={"conversions_every": None})
     assert world.poll()
     assert not world.poll("conversions")
     assert (["statistics"], True) == (list(poller.intervals), poller.succeeded)
     assert 0 == world.api.count(CONVERSIONS)
     assert 1 == world.value("intarget_up")
-    assert world.value("intarget_polls_total", endpoint="conversions") is None
+    assert world.value("intarget_polls_total", resource="conversions") is None
 
 
 # Deadlines
@@ -332,7 +332,7 @@ def test_a_missed_deadline_is_made_up_for(world: World) -> None:
     assert 0 < exported[0] < exported[-1]
     gone = sum(1 for start in starts if start <= world.clock.now - 14 * DAY)
     assert 2000 - gone == exported[-1]
-    deadlines = world.value("intarget_poll_failures_total", endpoint="statistics", reason="deadline")
+    deadlines = world.value("intarget_poll_failures_total", resource="statistics", reason="deadline")
     assert len(results) - 1 == deadlines
     assert 5 * 200 + 20 >= world.api.count(STATISTICS)
 
@@ -346,7 +346,7 @@ def test_rows_read_before_a_failure_stand(world: World) -> None:
     assert not world.poll()
     assert (0, 1) == (
         world.value("intarget_up"),
-        world.value("intarget_poll_failures_total", endpoint="statistics", reason="server_error"),
+        world.value("intarget_poll_failures_total", resource="statistics", reason="server_error"),
     )
     assert 0 < len(world.scrape().series(SENT)) < 100
 
@@ -383,12 +383,12 @@ def test_each_failure_has_its_reason(
     monkeypatch.setattr(poller._api, "get", fail)
     assert not world.poll()
     reason = getattr(error, "reason", "")
-    for endpoint, expected in (("statistics", 1), ("conversions", 0)):
+    for resource, expected in (("statistics", 1), ("conversions", 0)):
         found = {
-            one: world.value("intarget_poll_failures_total", endpoint=endpoint, reason=one) for one in REASONS
+            one: world.value("intarget_poll_failures_total", resource=resource, reason=one) for one in REASONS
         }
         assert {one: float(expected and one == reason) for one in REASONS} == found
-    status = poller.status().endpoints[0]
+    status = poller.status().resources[0]
     assert ("words for people", reason, 1) == (status.error, status.reason, status.polls)
     assert (None, None) == (status.last_success, world.value(SENT))
     assert 0 == world.value("intarget_up")
@@ -402,7 +402,7 @@ def test_a_fault_of_our_own_is_internal(
     poller = world.start()
     monkeypatch.setattr(poller._statistics, "read", lambda _: 1 / 0)
     assert not world.poll()
-    assert 1 == world.value("intarget_poll_failures_total", endpoint="statistics", reason="internal")
+    assert 1 == world.value("intarget_poll_failures_total", resource="statistics", reason="internal")
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
     monkeypatch.setattr(poller._statistics, "read", exporter.poller.parse.statistics)
@@ -417,7 +417,7 @@ def test_a_fault_while_merging_is_internal(world: World, monkeypatch: pytest.Mon
     merge = poller._window.merge_statistics
     monkeypatch.setattr(poller._window, "merge_statistics", lambda *_, **__: 1 / 0)
     assert not world.poll()
-    assert 1 == world.value("intarget_poll_failures_total", endpoint="statistics", reason="internal")
+    assert 1 == world.value("intarget_poll_failures_total", resource="statistics", reason="internal")
     assert 0 == world.published
     assert not poller.succeeded
     monkeypatch.setattr(poller._window, "merge_statistics", merge)
@@ -446,7 +446,7 @@ def test_one_unreadable_answer_fails_the_poll(world: World) -> None:
     world.api.fault = lambda _: (200, {}, b'{"error": "maintenance"}')
     assert not world.poll(at=NOW + 300)
     assert 1250 == world.value(SENT)
-    assert 1 == world.value("intarget_poll_failures_total", endpoint="statistics", reason="bad_response")
+    assert 1 == world.value("intarget_poll_failures_total", resource="statistics", reason="bad_response")
     world.api.fault = lambda _: None
     assert world.poll(at=NOW + 600)
 
@@ -496,7 +496,7 @@ def test_data_are_withdrawn_when_stale(world: World) -> None:
     assert (None, None) == (world.value(SENT), world.value(CHANNEL_SENT))
     assert (0, NOW) == (
         world.value("intarget_up"),
-        world.value("intarget_last_success_timestamp_seconds", endpoint="statistics"),
+        world.value("intarget_last_success_timestamp_seconds", resource="statistics"),
     )
     assert (True, False) == (poller.status().stale, poller.fresh)
     world.api.fault = lambda _: None
@@ -519,7 +519,7 @@ def test_saved_data_are_served_at_once_if_fresh(world: World) -> None:
             poller.status().ready,
             len(poller.snapshot.campaigns),
         )
-        assert NOW == world.value("intarget_last_success_timestamp_seconds", endpoint="statistics")
+        assert NOW == world.value("intarget_last_success_timestamp_seconds", resource="statistics")
 
 
 # Counters
@@ -587,14 +587,14 @@ def test_corrections_are_counted(world: World) -> None:
 
 
 def test_invalid_values_and_unknown_fields(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Both are counted by endpoint, unknown fields named once; the other values of the row are exported."""
+    """Both are counted by resource, unknown fields named once; the other values of the row are exported."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR, sent=-1, colour="red"), row(2, NOW - HOUR, sent=None)]
     world.start()
     world.poll()
     world.poll(at=NOW + 300)
     assert ["colour"] == [record.fields["names"] for record in caplog.records if "fields" in record.msg]
-    assert 1 <= (world.value("intarget_api_invalid_values_total", endpoint="statistics", field="sent") or 0)
-    assert 1 == world.value("intarget_api_unknown_fields", endpoint="statistics")
+    assert 1 <= (world.value("intarget_api_invalid_values_total", resource="statistics", field="sent") or 0)
+    assert 1 == world.value("intarget_api_unknown_fields", resource="statistics")
     assert {} == world.scrape().series(SENT)
     assert 2 * 1234 == world.value("intarget_campaign_messages_delivered_total")
 
@@ -611,21 +611,21 @@ def test_incomplete_stays_until_it_is_disproven(world: World) -> None:
     poller = world.start(poll={"still_sending": None, "conversions_every": None})
     assert world.poll()
     assert (1, 1) == (
-        world.value("intarget_results_incomplete", endpoint="statistics"),
+        world.value("intarget_results_incomplete", resource="statistics"),
         world.value("intarget_up"),
     )
     world.poll(at=NOW + 300)
-    assert 1 == world.value("intarget_results_incomplete", endpoint="statistics")
-    assert poller.status().endpoints[0].incomplete
+    assert 1 == world.value("intarget_results_incomplete", resource="statistics")
+    assert poller.status().resources[0].incomplete
     world.api.cap = None
     world.poll(at=NOW + 25 * HOUR)  # what was learned of the server is doubted daily
-    assert 0 == world.value("intarget_results_incomplete", endpoint="statistics")
+    assert 0 == world.value("intarget_results_incomplete", resource="statistics")
     assert 70 == len(world.scrape().series(SENT))
 
 
 def test_what_was_never_read_is_not_complete(world: World) -> None:
     """Before the first success nothing is said of completeness; a later failure takes back nothing."""
-    labels = {"endpoint": "statistics"}
+    labels = {"resource": "statistics"}
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
     world.api.fault = lambda _: (500, {}, b"")
     world.start()
@@ -645,9 +645,9 @@ def test_incomplete_ends_with_the_window(world: World) -> None:
     world.api.cap = 10
     world.start(poll={"still_sending": None, "stale_after": "30d"})
     world.poll()
-    assert 1 == world.value("intarget_results_incomplete", endpoint="statistics")
+    assert 1 == world.value("intarget_results_incomplete", resource="statistics")
     world.poll(at=NOW + 0.5 * DAY)
-    assert 0 == world.value("intarget_results_incomplete", endpoint="statistics")
+    assert 0 == world.value("intarget_results_incomplete", resource="statistics")
 
 
 # State
@@ -739,9 +739,9 @@ def test_what_is_known_of_the_cap_survives_a_restart(world: World) -> None:
     world.api.cap = 50
     poller = world.start(poll={"still_sending": None})
     world.poll()
-    assert "50" == poller.status().endpoints[0].page_cap
+    assert "50" == poller.status().resources[0].page_cap
     poller = world.start()
-    assert "50" == poller.status().endpoints[0].page_cap
+    assert "50" == poller.status().resources[0].page_cap
 
 
 # Stopping
@@ -769,7 +769,7 @@ def test_requests_per_hour(world: World) -> None:
     poller = world.start(poll={"still_sending": None})
     for poll in range(24):
         world.poll(at=NOW + 300 * poll)
-    assert 12 == poller.status().endpoints[0].requests_per_hour
+    assert 12 == poller.status().resources[0].requests_per_hour
 
 
 # Over real sockets
@@ -805,8 +805,8 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
         poller.stop()
         with_clock.state.close()
     found = Samples(metrics.render(openmetrics=False).decode())
-    assert 2 == found.value("intarget_poll_failures_total", endpoint="statistics", reason=reason)
-    assert 2 * requests == found.value("intarget_api_requests_total", endpoint="statistics", code=str(status))
+    assert 2 == found.value("intarget_poll_failures_total", resource="statistics", reason=reason)
+    assert 2 * requests == found.value("intarget_api_requests_total", resource="statistics", code=str(status))
 
 
 def test_a_moved_campaign_with_many_messages_counts_once(world: World) -> None:
@@ -860,8 +860,8 @@ def test_a_dense_second_that_thins_out_is_proven_again(world: World) -> None:
     world.api.cap = 10
     world.start(poll={"still_sending": None})
     assert world.poll()
-    assert 1 == world.value("intarget_results_incomplete", endpoint="statistics")
+    assert 1 == world.value("intarget_results_incomplete", resource="statistics")
     del dense[5:]
     assert world.poll(at=NOW + 3600)
     assert world.poll(at=NOW + 7200)
-    assert 0 == world.value("intarget_results_incomplete", endpoint="statistics")
+    assert 0 == world.value("intarget_results_incomplete", resource="statistics")

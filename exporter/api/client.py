@@ -40,7 +40,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 
 from exporter import __version__
-from exporter.api.fields import CONVERSIONS, STATISTICS
+from exporter.api.fields import PATHS
 from exporter.api.model import Query, Reply
 from exporter.errors import (
     AuthError,
@@ -63,12 +63,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from exporter.config.model import AccountConfig, ApiConfig
-
-PATHS: Final = {
-    STATISTICS: "/rest/campaign/statistics",
-    CONVERSIONS: "/rest/campaign/statistic-conversions",
-}
-"""Path below `base_url` of each endpoint."""
 
 _HEADERS: Final = {
     "Accept": "application/json",
@@ -192,7 +186,7 @@ class ApiClient:
     """Asks one account's API. Safe to use from several threads.
 
     `token` is called for every attempt, so that a rotated token is taken up. `stop` ends every wait and every
-    request in flight within a fraction of a second. `on_request(endpoint, code, seconds)` is called once per
+    request in flight within a fraction of a second. `on_request(resource, code, seconds)` is called once per
     HTTP attempt: `code` is the status, or, where no whole answer came, one of ``timeout``, ``deadline``,
     ``connection``, ``too_large``, ``bad_response``, ``stopped``, ``internal``, ``other`` (a status outside
     100 to 599). `wall_clock` (seconds since the epoch) is only for a Retry-After date in an answer without a
@@ -205,7 +199,7 @@ class ApiClient:
         *,
         token: Callable[[], str],
         stop: threading.Event,
-        on_request: Callable[[str, str, float], None] = lambda _endpoint, _code, _seconds: None,
+        on_request: Callable[[str, str, float], None] = lambda _resource, _code, _seconds: None,
         monotonic: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
         random: Random | None = None,
@@ -237,18 +231,18 @@ class ApiClient:
         self._suspect = False
         self._last_used = monotonic()
 
-    def get(self, endpoint: str, query: Query, *, deadline: float) -> Reply:
-        """Ask `endpoint` (``statistics`` or ``conversions``) and return the whole answer, status 200.
+    def get(self, resource: str, query: Query, *, deadline: float) -> Reply:
+        """Ask `resource` (``statistics`` or ``conversions``) and return the whole answer, status 200.
 
         Connection faults, timeouts, 429 and 5xx are tried again, as long as that fits before `deadline`
         (monotonic clock). A 429 with Retry-After holds back all requests of this client for that long, at most
         until `deadline`. Raises StoppedError, or the PollError that fits.
         """
-        address = self._address(endpoint, query)
+        address = self._address(resource, query)
         attempts = self._settings.retries + 1
         for attempt in range(1, attempts + 1):
             with self._limiter.slot(deadline):
-                outcome = self._attempt(endpoint, address, deadline)
+                outcome = self._attempt(resource, address, deadline)
                 if isinstance(outcome, Reply):
                     return outcome
                 failure = outcome
@@ -273,20 +267,20 @@ class ApiClient:
     def _stopping(self) -> bool:
         return self._closed or self._stop.is_set()
 
-    def _address(self, endpoint: str, query: Query) -> str:
+    def _address(self, resource: str, query: Query) -> str:
         """Return the URL without the token; it ends where the token's value goes."""
-        if endpoint not in PATHS:
-            raise InternalError("a request to an unknown endpoint was refused; please report this")
+        if resource not in PATHS:
+            raise InternalError("a request to an unknown resource was refused; please report this")
         if not query.filtered:
             raise InternalError(
                 "a request without a filter was refused, the vendor forbids them; please report this"
             )
         parameters = [*_parameters(query), ("access-token", "")]
         return (
-            f"{self._settings.base_url.rstrip('/')}{PATHS[endpoint]}?{urlencode(parameters, quote_via=quote)}"
+            f"{self._settings.base_url.rstrip('/')}{PATHS[resource]}?{urlencode(parameters, quote_via=quote)}"
         )
 
-    def _attempt(self, endpoint: str, address: str, deadline: float) -> Reply | _Failure:
+    def _attempt(self, resource: str, address: str, deadline: float) -> Reply | _Failure:
         """Make one request, report it to `on_request`, and return the answer or what became of it."""
         token = self._read_token()
         if token is None:
@@ -319,7 +313,7 @@ class ApiClient:
         if isinstance(outcome, _Failure) and outcome.kind in {ConnectionFailedError, RequestTimeoutError}:
             self._suspect = True
         seconds = self._monotonic() - begun
-        self._on_request(endpoint, "200" if isinstance(outcome, Reply) else outcome.code, seconds)
+        self._on_request(resource, "200" if isinstance(outcome, Reply) else outcome.code, seconds)
         return outcome
 
     def _read_token(self) -> str | None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
     from decimal import Decimal
 
+    from exporter.api.fields import Counts
+
 
 class Mark(Enum):
     """What stands for a value that was there but can't be used."""
@@ -26,8 +28,8 @@ Count: TypeAlias = int | Literal[Mark.INVALID] | None
 """A count of the API: a non-negative integer, absent or null (None), or not readable as one."""
 Amount: TypeAlias = "Decimal | Literal[Mark.INVALID] | None"
 """A sum of money, likewise."""
-Values: TypeAlias = tuple[int | None, ...]
-"""Twelve counts by COUNTER_FIELDS; None where there never was a value."""
+Values: TypeAlias = "Counts[int | None]"
+"""Counts as they are exported; None where there never was a value."""
 
 
 N = TypeVar("N", int, "Decimal")
@@ -103,7 +105,7 @@ class MessageStats:
     channel: str
     start: float
     title: str
-    values: tuple[Count, ...]
+    counts: Counts[Count]
 
     @property
     def group(self) -> Hashable:

@@ -14,29 +14,16 @@ from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, FIELDS, IDENTITY_FIELDS, STATISTICS, Counts
 from exporter.api.model import INVALID, Conversion, MessageStats, Page, R
 from exporter.errors import BadResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from exporter.api.model import Amount, Count, Reply
 
 Raw: TypeAlias = dict[str, Any]
-
-ROW_FIELDS: Final = ("campaign_id", "message_title", "type", "campaign_start_at")
-CONVERSION_FIELDS: Final = (
-    "campaign_stop_at",
-    "campaign_name",
-    "conversion_event",
-    "conversion_period",
-    "deposits_count",
-    "deposits_amount",
-    "converted_users",
-)
-STATISTICS_DOCUMENTED: Final = frozenset((*ROW_FIELDS, *COUNTER_FIELDS))
-CONVERSIONS_DOCUMENTED: Final = frozenset((*ROW_FIELDS, *CONVERSION_FIELDS))
 
 LARGEST: Final = 2**53
 """Samples are floats: above it two counts, or two identifiers, could not be told apart."""
@@ -61,16 +48,17 @@ def statistics(reply: Reply) -> Page[MessageStats]:
 
     Raises BadResponseError if it is none, or if it has rows of which none is readable.
     """
-    return _page(reply, STATISTICS_DOCUMENTED, _message_stats)
+    return _page(reply, FIELDS[STATISTICS], _message_stats)
 
 
 def conversions(reply: Reply) -> Page[Conversion]:
     """Read an answer of ``/campaign/statistic-conversions``; errors as for `statistics`."""
-    return _page(reply, CONVERSIONS_DOCUMENTED, _conversion)
+    return _page(reply, FIELDS[CONVERSIONS], _conversion)
 
 
-def _page(reply: Reply, documented: frozenset[str], read: Callable[[Raw, Counter[str]], R]) -> Page[R]:
+def _page(reply: Reply, documented: Collection[str], read: Callable[[Raw, Counter[str]], R]) -> Page[R]:
     raw_rows = _raw_rows(reply.body)
+    known = frozenset(documented)
     rows: list[R] = []
     invalid: Counter[str] = Counter()
     unknown: set[str] = set()
@@ -78,8 +66,8 @@ def _page(reply: Reply, documented: frozenset[str], read: Callable[[Raw, Counter
     for index, raw in enumerate(raw_rows):
         try:
             if not isinstance(raw, dict):
-                raise _UnreadableRow(ROW_FIELDS[0])  # noqa: TRY301 - a row like the other unreadable ones
-            unknown.update(raw.keys() - documented)
+                raise _UnreadableRow(IDENTITY_FIELDS[0])  # noqa: TRY301 - a row like the other unreadable ones
+            unknown.update(raw.keys() - known)
             rows.append(read(raw, invalid))
         except _UnreadableRow as fault:
             last_fault = f"$[{index}].{fault.args[0]}"
@@ -107,7 +95,7 @@ def _raw_rows(body: bytes) -> list[Any]:
     if isinstance(document, list):
         return document
     if isinstance(document, dict):
-        if ROW_FIELDS[0] in document:
+        if IDENTITY_FIELDS[0] in document:
             return [document]
         if not _says_error(document):
             return _only_array(document)
@@ -165,7 +153,7 @@ def _message_stats(raw: Raw, invalid: Counter[str]) -> MessageStats:
         channel=channel,
         start=start,
         title=_text(raw, "message_title"),
-        values=tuple([_count(raw, name, invalid) for name in COUNTER_FIELDS]),
+        counts=Counts._make([_count(raw, name, invalid) for name in COUNTER_FIELDS]),
     )
 
 

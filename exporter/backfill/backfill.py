@@ -83,7 +83,6 @@ _LONGEST_STEM: Final = 100
 _NAMED: Final = 5  # campaigns that a message names before it says "and more"
 _HOUR: Final = 3_600
 _DAY: Final = 24 * _HOUR
-_SENT: Final = COUNTER_FIELDS.index("sent")
 
 
 # Arguments
@@ -170,7 +169,7 @@ def _conversions_reached(now: Sequence[Conversion], final: Sequence[Conversion])
 
 
 def _sent(rows: Iterable[MessageStats]) -> int:
-    return sum(value for row in rows if isinstance(value := row.values[_SENT], int))
+    return sum(value for row in rows if isinstance(value := row.counts.sent, int))
 
 
 def _deposits(rows: Iterable[Conversion]) -> int:
@@ -180,7 +179,7 @@ def _deposits(rows: Iterable[Conversion]) -> int:
 # What a send filter does
 
 
-_ENDPOINT_WORDS: Final = {STATISTICS: "counts", CONVERSIONS: "conversions"}
+_RESOURCE_WORDS: Final = {STATISTICS: "counts", CONVERSIONS: "conversions"}
 _BY_START: Final = (
     "so history within a campaign can't be known: figures are by start, as in InTarget's own report. A campaign"
     " has its present total from the end of the step in which it started; those that started before --from are"
@@ -216,7 +215,7 @@ class _Account:
         self._config = config
         self._around = around
         self._output = order.output
-        self._asked: list[str] = []  # the endpoint of each question; several threads add to it
+        self._asked: list[str] = []  # the resource of each question; several threads add to it
         with_conversions = config.poll.conversions_every is not None
         header = {
             "backfill": FORMAT,
@@ -652,7 +651,7 @@ class _Account:
         told: defaultdict[Meaning, list[str]] = defaultdict(list)
         for side in self._sides.values():
             if side.meaning is not None and side.totals:
-                told[side.meaning].append(_ENDPOINT_WORDS[side.name])
+                told[side.meaning].append(_RESOURCE_WORDS[side.name])
         lines = [_MEANING_WORDS[meaning].format(what=" and ".join(what)) for meaning, what in told.items()]
         span = f"{format_time(self.span.first)} to {format_time(self.span.last)}"
         if asked:

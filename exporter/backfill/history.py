@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS, Counts, same
 from exporter.api.model import Conversion, Mark, MessageStats, R, TimeRange, add_up
 from exporter.collect.evidence import Evidence, RowMap
 from exporter.collect.ranges import Ranges, union
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from exporter.backfill.journal import Record
     from exporter.config.model import AccountConfig
 
-NO_VALUES: Final[Values] = (None,) * len(COUNTER_FIELDS)
+NO_VALUES: Final[Values] = same(None)
 _COUNTERS: Final = frozenset(metric.name for metric in CAMPAIGN_COUNTERS.values())
 
 
@@ -95,7 +95,7 @@ def _good(value: N | Mark | None) -> N | None:
 
 def sums(rows: Iterable[MessageStats]) -> tuple[int | Mark | None, ...]:
     """Return the twelve counts of COUNTER_FIELDS over all rows; INVALID where one can't be read."""
-    return tuple(add_up(column) for column in zip(*(row.values for row in rows), strict=True)) or NO_VALUES
+    return tuple(add_up(column) for column in zip(*(row.counts for row in rows), strict=True)) or NO_VALUES
 
 
 def gauges(rows: Iterable[Conversion]) -> dict[EventKey, ConversionSnapshot]:
@@ -123,7 +123,7 @@ def by_channel(rows: Iterable[R]) -> dict[str, list[R]]:
     return channels
 
 
-# What is known of an endpoint
+# What is known of an resource
 
 
 class Meaning(StrEnum):
@@ -136,7 +136,7 @@ class Meaning(StrEnum):
 
 
 class Side(Generic[R]):
-    """One endpoint of one account: what is known of it, by the journal alone.
+    """One resource of one account: what is known of it, by the journal alone.
 
     `totals` has the rows of each campaign as they are today; `until[n]` those of what was sent until sample n,
     of the campaigns that were asked for. `done` are the starts that were read.
@@ -167,7 +167,7 @@ class Side(Generic[R]):
         self.learned: float | None = None
 
     def apply(self, record: Record) -> None:
-        """Take in a record about this endpoint."""
+        """Take in a record about this resource."""
         self.evidence.since, self.evidence.most, self.evidence.cut = record["evidence"]
         rows = [self.unpack(packed) for packed in record.get("rows", ())]
         self.map.add(rows)
@@ -337,7 +337,7 @@ class History:
             for sample, values in campaign.counts.points:
                 pairs = list(zip(before, values, strict=True))
                 growth[sample].append(
-                    (channel, tuple(0 if a is None or b is None else b - a for a, b in pairs))
+                    (channel, Counts._make(0 if a is None or b is None else b - a for a, b in pairs))
                 )
                 before = values
             for index, value in enumerate(before):
@@ -350,7 +350,7 @@ class History:
                 for index, step in enumerate(steps):
                     value = total[index]
                     total[index] = None if value is None else value + (step or 0)
-            channels.append(tuple(ChannelSnapshot(name, tuple(totals[name])) for name in sorted(totals)))
+            channels.append(tuple(ChannelSnapshot(name, Counts._make(totals[name])) for name in sorted(totals)))
         return channels
 
     def month(self, month: TimeRange) -> Lines:
@@ -400,7 +400,7 @@ def _course(
     answered = [(sample, len(rows), sums(rows)) for sample, rows in answers]
     columns = [sums(totals), *(values for _, _, values in answered)]
     known = [any(isinstance(values[index], int) for values in columns) for index in range(len(COUNTER_FIELDS))]
-    nothing: Values = tuple([0 if is_known else None for is_known in known])
+    nothing: Values = Counts._make([0 if is_known else None for is_known in known])
     points: list[tuple[int, Values]] = []
     now = NO_VALUES
     if first:
@@ -410,7 +410,7 @@ def _course(
         if not rows and now == NO_VALUES:
             found = nothing
         else:
-            found = tuple([_higher(old, new) for old, new in zip(now, values, strict=True)])
+            found = Counts._make([_higher(old, new) for old, new in zip(now, values, strict=True)])
         if found != now:
             now = found
             points.append((sample, now))

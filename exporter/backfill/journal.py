@@ -9,6 +9,7 @@ import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from exporter.api.fields import Counts
 from exporter.api.model import INVALID, Conversion, MessageStats
 from exporter.errors import ConfigError
 
@@ -130,13 +131,13 @@ def _unpack(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 def pack_stats(row: MessageStats) -> list[object]:
     """Return a row of the statistics as JSON has it: four keys and the twelve counts, false for INVALID."""
-    return [row.campaign_id, row.channel, row.start, row.title, *map(_pack, row.values)]
+    return [row.campaign_id, row.channel, row.start, row.title, *map(_pack, row.counts)]
 
 
 def unpack_stats(packed: Sequence[Any]) -> MessageStats:
     """Undo `pack_stats`."""
     number, channel, start, title, *values = packed
-    return MessageStats(number, channel, start, title, tuple(map(_unpack, values)))
+    return MessageStats(number, channel, start, title, Counts._make(map(_unpack, values)))
 
 
 def pack_conversion(row: Conversion) -> list[object]:

@@ -80,11 +80,11 @@ class _Span:
 
 
 class Collector(Generic[R]):
-    """Collects complete answers for one poll of one endpoint.
+    """Collects complete answers for one poll of one resource.
 
     `ask` puts one question and returns the page, or raises; it is called from `concurrency` threads. `evidence`
     and `rows` live longer than the poll. `shared_most` returns the largest answer of the account's other
-    endpoint: the last resort. After an exception `collected` still has all that was proven until then.
+    resource: the last resort. After an exception `collected` still has all that was proven until then.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class Tier:
 
 
 class Rounds:
-    """The rounds in which one endpoint is read by start.
+    """The rounds in which one resource is read by start.
 
     Tiers are sorted by age; the last one extends to the whole `window`. `interval` is how often polls run: what
     becomes due less than half of it later is read along.

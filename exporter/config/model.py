@@ -380,7 +380,7 @@ class ApiConfig(_Section):
     timeout: _Duration = _default_duration("30s")
     """One request in total: connect, headers and body."""
     deadline: _Duration = _default_duration("4m")
-    """One poll of one endpoint, retries included."""
+    """One poll of one resource, retries included."""
     per_page: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Rows asked for in one request; the server may send fewer."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2

@@ -1,6 +1,6 @@
 """The report of `doctor`: what works, what doesn't, and what to do about it.
 
-Each endpoint is asked one small question first, so that a token or an address that is wrong is told in seconds;
+Each resource is asked one small question first, so that a token or an address that is wrong is told in seconds;
 then those that answered are polled once, as the exporter would. Nothing is written, the state file neither.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter import __version__
 from exporter.api.client import http_date
-from exporter.api.fields import CONVERSIONS, ENDPOINTS, STATISTICS
+from exporter.api.fields import CONVERSIONS, RESOURCES, STATISTICS
 from exporter.api.model import Query
 from exporter.collect.evidence import DOCUMENTED_DEFAULT
 from exporter.config.model import format_duration
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.config.model import AccountConfig, Config, PollConfig
-    from exporter.status import EndpointStatus
+    from exporter.status import ResourceStatus
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ CLOCK_TOLERANCE: Final = 60.0
 class Finding:
     """One line of the report: `text` says what is the case and, unless it is ok, what to do next.
 
-    `check` names what was looked at, `endpoint` where, if at one endpoint; `values` are its figures,
+    `check` names what was looked at, `resource` where, if at one resource; `values` are its figures,
     for machines.
     """
 
     check: str
     level: str
     text: str
-    endpoint: str | None = None
+    resource: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,13 +64,13 @@ class Finding:
     @property
     def line(self) -> str:
         """The finding for a person."""
-        where = "" if self.endpoint is None else f"{self.endpoint} "
+        where = "" if self.resource is None else f"{self.resource} "
         return f"  {self.level:<8} {where}{self.check.replace('_', ' ')}: {self.text}"
 
     @property
     def document(self) -> dict[str, Any]:
         """The finding for a machine."""
-        place = {} if self.endpoint is None else {"endpoint": self.endpoint}
+        place = {} if self.resource is None else {"resource": self.resource}
         return {"check": self.check, **place, "level": self.level, "text": self.text, **self.values}
 
 
@@ -158,8 +158,8 @@ def examine(config: Config, *, wall: Callable[[], float], monotonic: Callable[[]
         state=state, metrics=metrics, publish=lambda: None, wall=wall, monotonic=monotonic, save=False
     )
     examinations = [_Examination(account, config, around) for account in config.accounts]
-    together(partial(one.ask, endpoint) for one in examinations for endpoint in one.poller.intervals)
-    together(partial(one.poller.poll, endpoint) for one in examinations for endpoint in one.answers)
+    together(partial(one.ask, resource) for one in examinations for resource in one.poller.intervals)
+    together(partial(one.poller.poll, resource) for one in examinations for resource in one.answers)
     exposition = Exposition(
         metrics,
         per_message=config.metrics.per_message,
@@ -277,37 +277,37 @@ class _Examination:
         self._failures: dict[str, PollError] = {}
         self._asked: dict[str, float] = {}
 
-    def ask(self, endpoint: str) -> None:
+    def ask(self, resource: str) -> None:
         """Ask for a page of what started within the last hour."""
         now = math.floor(self._wall())
         query = Query(start_from=now - 3600, start_to=now, per_page=DOCUMENTED_DEFAULT)
         try:
-            reply, page = self.poller.ask(endpoint, query)
+            reply, page = self.poller.ask(resource, query)
             date = http_date(reply.headers.get("date", ""))
             # A Date has whole seconds; it was most probably written in the middle of the request
             ahead = None if date is None else date + 0.5 - (self._wall() - reply.seconds / 2)
-            self.answers[endpoint] = _Answer(page.size, reply.seconds, ahead, page.unknown)
+            self.answers[resource] = _Answer(page.size, reply.seconds, ahead, page.unknown)
         except PollError as error:
-            self._failures[endpoint] = error
+            self._failures[resource] = error
         except Exception as error:
             log.exception("the question failed by a fault of the exporter")
-            self._failures[endpoint] = InternalError(f"{type(error).__name__}; report this, with the log above")
-        self._asked[endpoint] = self._status(endpoint).requests_per_hour
+            self._failures[resource] = InternalError(f"{type(error).__name__}; report this, with the log above")
+        self._asked[resource] = self._status(resource).requests_per_hour
 
     def report(self, series: int) -> AccountReport:
         """Say what was found; `series` is how many the account has."""
         findings = [self._token()]
-        for endpoint in ENDPOINTS:
-            findings += self._endpoint(endpoint)
+        for resource in RESOURCES:
+            findings += self._resource(resource)
         findings += [*self._clock(), self._campaigns(series), self._requests()]
         return AccountReport(self.account.name, self.account.base_url, tuple(findings))
 
-    def _status(self, endpoint: str) -> EndpointStatus:
-        return next(one for one in self.poller.status().endpoints if one.endpoint == endpoint)
+    def _status(self, resource: str) -> ResourceStatus:
+        return next(one for one in self.poller.status().resources if one.resource == resource)
 
-    def _polled_with(self, endpoint: str) -> int:
+    def _polled_with(self, resource: str) -> int:
         """Return how many requests the poll made: all within the last hour but those of the question."""
-        return round(self._status(endpoint).requests_per_hour - self._asked[endpoint])
+        return round(self._status(resource).requests_per_hour - self._asked[resource])
 
     def _token(self) -> Finding:
         try:
@@ -316,52 +316,52 @@ class _Examination:
             return Finding("token", PROBLEM, f"{error}; put it there, or configure where it is")
         return Finding("token", OK, "can be read")
 
-    def _endpoint(self, endpoint: str) -> list[Finding]:
-        if endpoint not in self.poller.intervals:
-            return [Finding("question", OK, "not asked: poll.conversions_every is null", endpoint)]
-        if endpoint in self._failures:
-            error = self._failures[endpoint]
+    def _resource(self, resource: str) -> list[Finding]:
+        if resource not in self.poller.intervals:
+            return [Finding("question", OK, "not asked: poll.conversions_every is null", resource)]
+        if resource in self._failures:
+            error = self._failures[resource]
             values = {"accepted": False, "reason": error.reason}
-            return [Finding("question", PROBLEM, str(error), endpoint, values)]
+            return [Finding("question", PROBLEM, str(error), resource, values)]
         return [
-            self._answered(endpoint),
-            self._poll(endpoint),
-            self._page_cap(endpoint),
-            *self._drift(endpoint),
+            self._answered(resource),
+            self._poll(resource),
+            self._page_cap(resource),
+            *self._drift(resource),
         ]
 
-    def _answered(self, endpoint: str) -> Finding:
-        answer, timeout = self.answers[endpoint], self._config.api.timeout
+    def _answered(self, resource: str) -> Finding:
+        answer, timeout = self.answers[resource], self._config.api.timeout
         values = {"accepted": True, "latency_seconds": round(answer.seconds, 3)}
         text = f"token accepted, answered in {answer.seconds:.3f} s"
         if answer.seconds > timeout / 2:
             text += f", which is close to api.timeout ({format_duration(timeout)}); raise that"
-            return Finding("question", WARNING, text, endpoint, values)
-        failed = round(self._asked[endpoint]) - 1
+            return Finding("question", WARNING, text, resource, values)
+        failed = round(self._asked[resource]) - 1
         if failed:
             text += (
                 f", but only after {_counted(failed, 'failed attempt')}; run this again, and check the network"
             )
-            return Finding("question", WARNING, text, endpoint, {**values, "failed_attempts": failed})
-        return Finding("question", OK, text, endpoint, values)
+            return Finding("question", WARNING, text, resource, {**values, "failed_attempts": failed})
+        return Finding("question", OK, text, resource, values)
 
-    def _poll(self, endpoint: str) -> Finding:
-        status, requests = self._status(endpoint), self._polled_with(endpoint)
+    def _poll(self, resource: str) -> Finding:
+        status, requests = self._status(resource), self._polled_with(resource)
         seconds = status.last_duration or 0.0
         values: dict[str, Any] = {"seconds": round(seconds, 3), "requests": requests, "reason": status.reason}
         done = f"{_counted(requests, 'request')} in {seconds:.1f} s"
         if status.error is None:
-            return Finding("poll", OK, f"succeeded with {done}", endpoint, values)
+            return Finding("poll", OK, f"succeeded with {done}", resource, values)
         if status.reason == DeadlineError.reason:
             text = (
                 f"not finished: {done} did not suffice for all campaigns. A running exporter goes on from there"
                 " with its next poll; if it never gets through, raise api.deadline or api.requests_per_second"
             )
-            return Finding("poll", WARNING, text, endpoint, values)
-        return Finding("poll", PROBLEM, f"failed after {done}: {status.error}", endpoint, values)
+            return Finding("poll", WARNING, text, resource, values)
+        return Finding("poll", PROBLEM, f"failed after {done}: {status.error}", resource, values)
 
-    def _page_cap(self, endpoint: str) -> Finding:
-        status, asked = self._status(endpoint), self._config.api.per_page
+    def _page_cap(self, resource: str) -> Finding:
+        status, asked = self._status(resource), self._config.api.per_page
         values = {"page_cap": status.page_cap, "per_page": asked, "incomplete": status.incomplete}
         text = f"{status.page_cap} (api.per_page asks for {asked})"
         if status.incomplete and status.error is None:
@@ -369,18 +369,18 @@ class _Examination:
                 "; there may be rows that could not be read: raise api.per_page, or ask InTarget for its"
                 " largest value"
             )
-            return Finding("page_cap", WARNING, text, endpoint, values)
-        return Finding("page_cap", OK, text, endpoint, values)
+            return Finding("page_cap", WARNING, text, resource, values)
+        return Finding("page_cap", OK, text, resource, values)
 
-    def _drift(self, endpoint: str) -> list[Finding]:
-        unknown = len(self.answers[endpoint].unknown)
+    def _drift(self, resource: str) -> list[Finding]:
+        unknown = len(self.answers[resource].unknown)
         if not unknown:
             return []
         text = (
             f"the answers have {_counted(unknown, 'field')} that InTarget's documentation doesn't; the metrics"
             " are right, but look for a newer version of the exporter"
         )
-        return [Finding("fields", WARNING, text, endpoint, {"unknown_fields": unknown})]
+        return [Finding("fields", WARNING, text, resource, {"unknown_fields": unknown})]
 
     def _clock(self) -> list[Finding]:
         if not self.answers:
@@ -418,12 +418,12 @@ class _Examination:
             return Finding("campaigns", WARNING, text, values=values)
         return Finding("campaigns", OK, text, values=values)
 
-    def _succeeded(self, endpoint: str) -> bool:
-        return endpoint in self.answers and self._status(endpoint).error is None
+    def _succeeded(self, resource: str) -> bool:
+        return resource in self.answers and self._status(resource).error is None
 
     def _requests(self) -> Finding:
         poll, limit = self._config.poll, self._config.api.requests_per_second * HOUR
-        if not all(self._succeeded(endpoint) for endpoint in self.poller.intervals):
+        if not all(self._succeeded(resource) for resource in self.poller.intervals):
             text = "not estimated, since not all polls succeeded; see above"
             return Finding("requests", WARNING, text, values={"requests_per_hour": None})
         now = self._wall()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, STATISTICS
+from exporter.api.fields import COUNTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ _SUFFIXES: Final[dict[MetricType, str]] = {"counter": "_total", "gauge": "", "hi
 
 CAMPAIGN_LABELS: Final = ("account", "campaign_id", "channel")
 CHANNEL_LABELS: Final = ("account", "channel")
-ENDPOINT_LABELS: Final = ("account", "endpoint")
+RESOURCE_LABELS: Final = ("account", "resource")
 TITLE_LABEL: Final = "message_title"
 """The label that `metrics.per_message` adds to the campaign counters."""
 
@@ -50,40 +50,25 @@ class Metric:
         return (self.name,)
 
 
-_COUNTED: Final[dict[str, tuple[str, str]]] = {
-    "skipped": ("messages_skipped", "Messages not sent because the recipient was skipped"),
-    "sent": ("messages_sent", "Messages sent"),
-    "delivered": ("messages_delivered", "Messages delivered"),
-    "opened": ("messages_opened", "Messages opened (Email and Push only)"),
-    "clicked": ("messages_clicked", "Messages with a click"),
-    "bounced": ("messages_bounced", "Messages bounced, soft bounces included"),
-    "softBounced": ("messages_soft_bounced", "Messages bounced softly; also counted as bounced"),
-    "rejected": ("messages_rejected", "Messages rejected"),
-    "failed": ("messages_failed", "Messages that failed"),
-    "temporaryFailed": ("messages_temporarily_failed", "Messages that failed temporarily"),
-    "complaint": ("complaints", "Complaints of recipients (marked as spam)"),
-    "unsubscribed": ("unsubscribes", "Recipients who unsubscribed"),
-}
-
 CAMPAIGN_COUNTERS: Final[Mapping[str, Metric]] = {
-    name: Metric(
-        f"intarget_campaign_{_COUNTED[name][0]}_total",
+    field.name: Metric(
+        f"intarget_campaign_{field.metric}_total",
         "counter",
         CAMPAIGN_LABELS,
-        f"{_COUNTED[name][1]}, by campaign, since the campaign started.",
+        f"{field.help}, by campaign, since the campaign started.",
     )
-    for name in COUNTER_FIELDS
+    for field in COUNTERS
 }
 """Counters of a campaign in a channel, by the name of the API's field."""
 
 CHANNEL_COUNTERS: Final[Mapping[str, Metric]] = {
-    name: Metric(
-        f"intarget_channel_{_COUNTED[name][0]}_total",
+    field.name: Metric(
+        f"intarget_channel_{field.metric}_total",
         "counter",
         CHANNEL_LABELS,
-        f"{_COUNTED[name][1]}, over all campaigns of the channel, since the state of the exporter began.",
+        f"{field.help}, over all campaigns of the channel, since the state of the exporter began.",
     )
-    for name in COUNTER_FIELDS
+    for field in COUNTERS
 }
 """Counters of a channel, by the name of the API's field."""
 
@@ -136,49 +121,49 @@ UP: Final = Metric(
     "intarget_up",
     "gauge",
     ("account",),
-    "Whether the last poll of every enabled endpoint of the account succeeded (1); 0 before the first.",
+    "Whether the last poll of every enabled resource of the account succeeded (1); 0 before the first.",
 )
 LAST_SUCCESS: Final = Metric(
     "intarget_last_success_timestamp_seconds",
     "gauge",
-    ENDPOINT_LABELS,
-    "When a poll of the endpoint last succeeded, in seconds since the epoch; absent before the first.",
+    RESOURCE_LABELS,
+    "When a poll of the resource last succeeded, in seconds since the epoch; absent before the first.",
 )
-POLLS: Final = Metric("intarget_polls_total", "counter", ENDPOINT_LABELS, "Polls begun.")
+POLLS: Final = Metric("intarget_polls_total", "counter", RESOURCE_LABELS, "Polls begun.")
 POLL_FAILURES: Final = Metric(
     "intarget_poll_failures_total",
     "counter",
-    (*ENDPOINT_LABELS, "reason"),
+    (*RESOURCE_LABELS, "reason"),
     "Polls that failed, by reason.",
 )
 POLL_DURATION: Final = Metric(
     "intarget_poll_duration_seconds",
     "histogram",
-    ENDPOINT_LABELS,
+    RESOURCE_LABELS,
     "How long one poll took, retries and waits included.",
 )
 API_REQUESTS: Final = Metric(
     "intarget_api_requests_total",
     "counter",
-    (*ENDPOINT_LABELS, "code"),
+    (*RESOURCE_LABELS, "code"),
     "Requests sent to the API, by HTTP status code, or by what went wrong where there was none.",
 )
 API_REQUEST_DURATION: Final = Metric(
     "intarget_api_request_duration_seconds",
     "histogram",
-    ENDPOINT_LABELS,
+    RESOURCE_LABELS,
     "How long one request to the API took, its body included.",
 )
 INVALID_VALUES: Final = Metric(
     "intarget_api_invalid_values_total",
     "counter",
-    (*ENDPOINT_LABELS, "field"),
+    (*RESOURCE_LABELS, "field"),
     "Values in answers of the API that could not be used, by field.",
 )
 UNKNOWN_FIELDS: Final = Metric(
     "intarget_api_unknown_fields",
     "gauge",
-    ENDPOINT_LABELS,
+    RESOURCE_LABELS,
     "Fields in the last answers of the API that its documentation does not have.",
 )
 CORRECTIONS: Final = Metric(
@@ -202,7 +187,7 @@ DROPPED_CAMPAIGNS: Final = Metric(
 RESULTS_INCOMPLETE: Final = Metric(
     "intarget_results_incomplete",
     "gauge",
-    ENDPOINT_LABELS,
+    RESOURCE_LABELS,
     "Whether the last poll may have missed rows (1) or was proven complete (0).",
 )
 STATE_SAVE_FAILURES: Final = Metric(
@@ -259,19 +244,3 @@ SELF_METRICS: Final = (
 ALL_METRICS: Final[Mapping[str, Metric]] = {
     metric.name: metric for metric in (*CAMPAIGN_METRICS, *SELF_METRICS)
 }
-
-_ROW_FIELDS: Final = ("campaign_id", "message_title", "type", "campaign_start_at")
-API_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    STATISTICS: (*_ROW_FIELDS, *COUNTER_FIELDS),
-    CONVERSIONS: (
-        *_ROW_FIELDS,
-        "campaign_stop_at",
-        "campaign_name",
-        "conversion_event",
-        "conversion_period",
-        "deposits_count",
-        "deposits_amount",
-        "converted_users",
-    ),
-}
-"""Documented fields of a row by endpoint: the values of the label ``field`` of `INVALID_VALUES`."""

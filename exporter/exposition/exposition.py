@@ -27,7 +27,7 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter import __version__
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS, FIELDS
 from exporter.errors import REASONS, InternalError
 from exporter.exposition import catalogue
 from exporter.exposition.negotiation import accepts_gzip, choose_format
@@ -90,8 +90,8 @@ class SelfMetrics:
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def init_account(self, account: str, endpoints: Iterable[str]) -> None:
-        """Begin the series of `account`, which polls `endpoints`; what is known already keeps its value.
+    def init_account(self, account: str, resources: Iterable[str]) -> None:
+        """Begin the series of `account`, which polls `resources`; what is known already keeps its value.
 
         Failures of every reason and invalid values of every documented field stand at 0; so does
         ``intarget_up``, until a first poll succeeded.
@@ -99,14 +99,14 @@ class SelfMetrics:
         with self._lock:
             self._removed.discard(clean(account))
         self._child(self._up, account)
-        for endpoint in endpoints:
-            self._child(self._polls, account, endpoint)
-            self._child(self._poll_duration, account, endpoint)
-            self._child(self._request_duration, account, endpoint)
+        for resource in resources:
+            self._child(self._polls, account, resource)
+            self._child(self._poll_duration, account, resource)
+            self._child(self._request_duration, account, resource)
             for reason in REASONS:
-                self._child(self._poll_failures, account, endpoint, reason)
-            for name in catalogue.API_FIELDS[endpoint]:
-                self._child(self._invalid_values, account, endpoint, name)
+                self._child(self._poll_failures, account, resource, reason)
+            for name in FIELDS[resource]:
+                self._child(self._invalid_values, account, resource, name)
 
     def remove_account(self, account: str) -> None:
         """Drop every series of `account`, for good until it is initialised again."""
@@ -117,35 +117,35 @@ class SelfMetrics:
             for metric, labels in self._children.pop(account, ()):
                 metric.remove(*labels)
 
-    def poll_started(self, account: str, endpoint: str) -> None:
+    def poll_started(self, account: str, resource: str) -> None:
         """Count a poll."""
-        self._count(self._polls, 1, account, endpoint)
+        self._count(self._polls, 1, account, resource)
 
-    def poll_finished(self, account: str, endpoint: str, seconds: float, reason: str | None = None) -> None:
+    def poll_finished(self, account: str, resource: str, seconds: float, reason: str | None = None) -> None:
         """Record how long a poll took and, if it failed, the reason (one of `errors.REASONS`)."""
-        duration = self._child(self._poll_duration, account, endpoint)
+        duration = self._child(self._poll_duration, account, resource)
         if duration is not None:
             duration.observe(seconds)
         if reason is not None:
             known = reason if reason in REASONS else InternalError.reason
-            self._count(self._poll_failures, 1, account, endpoint, known)
+            self._count(self._poll_failures, 1, account, resource, known)
 
-    def request(self, account: str, endpoint: str, code: int | str, seconds: float) -> None:
+    def request(self, account: str, resource: str, code: int | str, seconds: float) -> None:
         """Record one request to the API: its status code (or a word if there was none) and how long it took."""
-        self._count(self._requests, 1, account, endpoint, str(code))
-        duration = self._child(self._request_duration, account, endpoint)
+        self._count(self._requests, 1, account, resource, str(code))
+        duration = self._child(self._request_duration, account, resource)
         if duration is not None:
             duration.observe(seconds)
 
-    def invalid_values(self, account: str, endpoint: str, invalid: Mapping[str, int]) -> None:
+    def invalid_values(self, account: str, resource: str, invalid: Mapping[str, int]) -> None:
         """Count unusable values by the name of their API field."""
         for name, n in invalid.items():
-            known = name if name in catalogue.API_FIELDS[endpoint] else _OTHER_FIELD
-            self._count(self._invalid_values, n, account, endpoint, known)
+            known = name if name in FIELDS[resource] else _OTHER_FIELD
+            self._count(self._invalid_values, n, account, resource, known)
 
-    def unknown_fields(self, account: str, endpoint: str, n: int) -> None:
+    def unknown_fields(self, account: str, resource: str, n: int) -> None:
         """Say how many undocumented fields the last answers had."""
-        self._set(self._unknown_fields, n, account, endpoint)
+        self._set(self._unknown_fields, n, account, resource)
 
     def correction(self, account: str, channel: str, api_field: str, n: int = 1) -> None:
         """Count downward steps of a counter that were held back."""
@@ -174,17 +174,17 @@ class SelfMetrics:
         """Say how many campaigns are not exported because of `metrics.max_campaigns`."""
         self._set(self._dropped, n, account)
 
-    def incomplete(self, account: str, endpoint: str, incomplete: bool) -> None:  # noqa: FBT001 - a value
+    def incomplete(self, account: str, resource: str, incomplete: bool) -> None:  # noqa: FBT001 - a value
         """Say whether the last poll may have missed rows."""
-        self._set(self._incomplete, incomplete, account, endpoint)
+        self._set(self._incomplete, incomplete, account, resource)
 
     def up(self, account: str, up: bool) -> None:  # noqa: FBT001 - a value
-        """Say whether the last poll of every enabled endpoint succeeded."""
+        """Say whether the last poll of every enabled resource succeeded."""
         self._set(self._up, up, account)
 
-    def last_success(self, account: str, endpoint: str, timestamp: float) -> None:
+    def last_success(self, account: str, resource: str, timestamp: float) -> None:
         """Say when a poll last succeeded, in seconds since the epoch."""
-        self._set(self._last_success, timestamp, account, endpoint)
+        self._set(self._last_success, timestamp, account, resource)
 
     def state_save_failed(self) -> None:
         """Count a failed save."""

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS, Counts
 from exporter.exposition.catalogue import (
     ACCOUNT_INFO,
     CAMPAIGN_COUNTERS,
@@ -172,7 +172,9 @@ def _merged(one: CampaignSnapshot, other: CampaignSnapshot) -> CampaignSnapshot:
 
 def _sum(one: Values, other: Values) -> Values:
     """Add field by field; None where neither has a value."""
-    return tuple([b if a is None else a if b is None else a + b for a, b in zip(one, other, strict=True)])
+    return Counts._make(
+        [b if a is None else a if b is None else a + b for a, b in zip(one, other, strict=True)]
+    )
 
 
 def _add(counters: Counters, labels: str, values: Values, since: float) -> None:

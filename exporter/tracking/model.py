@@ -189,7 +189,7 @@ class SavedConversions:
 class SavedAccount:
     """One account as it was last saved.
 
-    `since` is when its state began, `successes` the times of the last successful polls by endpoint,
+    `since` is when its state began, `successes` the times of the last successful polls by resource,
     `discovered` when a campaign was last found to be still sending.
     """
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from exporter.api.fields import ENDPOINTS
+from exporter.api.fields import RESOURCES, Counts
 from exporter.api.model import INVALID, Mark
 from exporter.errors import StateError, StateLockedError, StateLostError
 from exporter.tracking.model import (
@@ -447,7 +447,7 @@ def _state_error(verb: str, path: Path | None, error: sqlite3.Error) -> StateErr
 def _write(db: sqlite3.Connection, account: str, changes: Changes) -> None:
     db.executemany(
         "INSERT OR REPLACE INTO success VALUES (?, ?, ?)",
-        [(account, endpoint, time) for endpoint, time in changes.successes.items()],
+        [(account, resource, time) for resource, time in changes.successes.items()],
     )
     db.executemany(
         "INSERT INTO campaign VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
@@ -498,7 +498,7 @@ def _load(db: sqlite3.Connection, account: str) -> SavedAccount | None:
         times = {int(campaign_id): time for campaign_id, time in db.execute(discovered, (account,))}
     return SavedAccount(
         row[0],
-        {endpoint: time for endpoint, time in db.execute(successes, (account,)) if endpoint in ENDPOINTS},
+        {resource: time for resource, time in db.execute(successes, (account,)) if resource in RESOURCES},
         tuple(_decode_campaign(*item) for item in db.execute(active, (account,))),
         tuple(_decode_channel(data) for (data,) in db.execute(channels, (account,))),
         tuple(_decode_conversions(data) for (data,) in db.execute(conversions, (account,))),
@@ -610,7 +610,7 @@ def _encode_channel(item: SavedChannel) -> str:
 def _decode_channel(data: str) -> SavedChannel:
     with _reading("a channel"):
         channel, totals, held = json.loads(data)
-        return SavedChannel(channel, tuple(totals), tuple(0.0 if flag else None for flag in held))
+        return SavedChannel(channel, Counts._make(totals), tuple(0.0 if flag else None for flag in held))
 
 
 def _encode_conversions(item: SavedConversions) -> str:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, STATISTICS
+from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, STATISTICS, Counts, same
 from exporter.api.model import Mark, add_up
 from exporter.tracking import counter as rules
 from exporter.tracking.counter import Reading
@@ -48,7 +48,7 @@ Key: TypeAlias = tuple[int, str]
 NEW_SLACK: Final = 3600.0
 """A campaign is new if it started after the last successful poll less so many seconds."""
 
-_NO_VALUES: Final[Values] = (None,) * len(COUNTER_FIELDS)
+_NO_VALUES: Final[Values] = same(None)
 _NO_CORRECTIONS: Final = (0,) * len(COUNTER_FIELDS)
 
 
@@ -144,7 +144,7 @@ class Window:
 
     def _load(self, saved: SavedAccount, now: float) -> None:
         # A clock that once ran ahead must not make data look fresh for ever.
-        self._successes = {endpoint: min(time, now) for endpoint, time in saved.successes.items()}
+        self._successes = {resource: min(time, now) for resource, time in saved.successes.items()}
         self._saved_successes = dict(self._successes)
         self._discovered = dict(saved.discovered)
         self._campaigns = {(item.campaign_id, item.channel): item for item in saved.campaigns}
@@ -372,7 +372,7 @@ class Window:
             if total is None:
                 total, holds[index] = 0, until
             totals[index] = total + increase
-        merged = SavedChannel(channel, tuple(totals), tuple(holds))
+        merged = SavedChannel(channel, Counts._make(totals), tuple(holds))
         if merged != self._channels.get(channel):
             self._channels[channel] = self._unsaved_channels[channel] = merged
 
@@ -416,12 +416,12 @@ class Window:
             holds = tuple(None if time is None else until for time in channel.held)
             self._channels[name] = replace(channel, held=holds)
 
-    def _is_stale(self, endpoint: str, now: float) -> bool:
+    def _is_stale(self, resource: str, now: float) -> bool:
         limits = {
             STATISTICS: self.settings.stale_after,
             CONVERSIONS: self.settings.conversions_stale_after,
         }
-        return now - self._successes.get(endpoint, self._since) >= limits[endpoint]
+        return now - self._successes.get(resource, self._since) >= limits[resource]
 
     def _leaves(self, campaign_id: int, starts: Iterable[float]) -> float:
         """Return when a campaign leaves the window: by its last start, or its last discovery."""
@@ -472,7 +472,7 @@ class Window:
         return frozenset(statistics | conversions)
 
     def moved(
-        self, endpoint: str, rows: Iterable[Row], recalled: Iterable[SavedCampaign] = ()
+        self, resource: str, rows: Iterable[Row], recalled: Iterable[SavedCampaign] = ()
     ) -> frozenset[int]:
         """Return the campaigns of which `rows` have a start that isn't the one known so far.
 
@@ -483,7 +483,7 @@ class Window:
         for row in rows:
             starts[row.campaign_id, row.channel].add(row.start)
         items: Mapping[Key, SavedCampaign | SavedConversions]
-        items = self._known(recalled) if endpoint == STATISTICS else self._conversions
+        items = self._known(recalled) if resource == STATISTICS else self._conversions
         moved = set()
         for key, seen in starts.items():
             held = set(_starts(items[key])) if key in items else set()
@@ -491,15 +491,15 @@ class Window:
                 moved.add(key[0])
         return frozenset(moved)
 
-    def starts(self, endpoint: str, ids: AbstractSet[int]) -> set[float]:
+    def starts(self, resource: str, ids: AbstractSet[int]) -> set[float]:
         """Return all starts that are known of some campaigns."""
         items: Mapping[Key, SavedCampaign | SavedConversions]
-        items = self._campaigns if endpoint == STATISTICS else self._conversions
+        items = self._campaigns if resource == STATISTICS else self._conversions
         return {start for key, item in items.items() if key[0] in ids for start in _starts(item)}
 
-    def last_success(self, endpoint: str) -> float | None:
-        """Return when a poll of the endpoint last succeeded, before a restart maybe; None: never."""
-        return self._successes.get(endpoint)
+    def last_success(self, resource: str) -> float | None:
+        """Return when a poll of the resource last succeeded, before a restart maybe; None: never."""
+        return self._successes.get(resource)
 
     # Saving
 
@@ -589,8 +589,10 @@ class Window:
             max((stop for stop in stops if stop is not None), default=None),
             "" if conversions is None else conversions.campaign_name,
             " | ".join(sorted({title for group in groups for title in group.titles})),
-            tuple(rules.exported(counter, hold=hold) for counter in counters) or _NO_VALUES,
-            tuple(counter.vendor for counter in counters) or _NO_VALUES,
+            Counts._make(rules.exported(counter, hold=hold) for counter in counters)
+            if counters
+            else _NO_VALUES,
+            Counts._make(counter.vendor for counter in counters) if counters else _NO_VALUES,
             tuple(counter.corrections for counter in counters) or _NO_CORRECTIONS,
             held=hold and bool(rules.holds(counters)),
             messages=self._message_snapshots(campaign, hold=hold),
@@ -605,7 +607,7 @@ class Window:
         return tuple(
             MessageSnapshot(
                 message.title,
-                tuple(rules.exported(counter, hold=hold) for counter in message.counters),
+                Counts._make(rules.exported(counter, hold=hold) for counter in message.counters),
             )
             for message in campaign.messages
             if not message.gone
@@ -701,10 +703,10 @@ def _sum_up(start: float, rows: Sequence[MessageStats], *, per_message: bool) ->
     return SavedGroup(start, len(rows), _sums(rows), titles, messages)
 
 
-def _sums(rows: Sequence[MessageStats]) -> tuple[Count, ...]:
+def _sums(rows: Sequence[MessageStats]) -> Counts[Count]:
     if len(rows) == 1:
-        return rows[0].values
-    return tuple(add_up(column) for column in zip(*(row.values for row in rows), strict=True))
+        return rows[0].counts
+    return Counts._make(add_up(column) for column in zip(*(row.counts for row in rows), strict=True))
 
 
 def _title_sums(groups: Iterable[SavedGroup], title: str) -> tuple[Count, ...]:
@@ -853,7 +855,7 @@ def _held_until(campaign: SavedCampaign, until: float) -> SavedCampaign:
 
 
 def _channel_values(channel: SavedChannel, *, hold: bool) -> Values:
-    return tuple(
+    return Counts._make(
         0 if hold and until is not None else total
         for total, until in zip(channel.totals, channel.held, strict=True)
     )

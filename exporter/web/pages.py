@@ -30,7 +30,7 @@ from exporter.web.style import CSS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.status import AccountStatus, EndpointStatus
+    from exporter.status import AccountStatus, ResourceStatus
     from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, MessageSnapshot, Snapshot
     from exporter.web.campaigns import ListQuery
 
@@ -252,17 +252,17 @@ def _state(account: AccountStatus) -> tuple[str, str]:
     """Return the state of an account in a word, and its class."""
     if account.stale:
         return ("stale", "badge bad")
-    if any(endpoint.error is not None for endpoint in account.endpoints):
+    if any(resource.error is not None for resource in account.resources):
         return ("failing", "badge bad")
-    if not account.ready or all(endpoint.last_success is None for endpoint in account.endpoints):
+    if not account.ready or all(resource.last_success is None for resource in account.resources):
         return ("starting", "badge info")
     return ("ok", "badge ok")
 
 
 def _account(frame: Frame, account: AccountStatus) -> Markup:
     word, class_ = _state(account)
-    incomplete = any(endpoint.incomplete for endpoint in account.endpoints)
-    successes = [endpoint.last_success for endpoint in account.endpoints if endpoint.last_success is not None]
+    incomplete = any(resource.incomplete for resource in account.resources)
+    successes = [resource.last_success for resource in account.resources if resource.last_success is not None]
     notes: list[Child] = []
     if account.problem:
         notes.append(tag("p", account.problem, class_="note" if word != "starting" else "note mild"))
@@ -283,7 +283,7 @@ def _account(frame: Frame, account: AccountStatus) -> Markup:
                 class_="note mild",
             ),
         )
-    requests = sum(endpoint.requests_per_hour for endpoint in account.endpoints)
+    requests = sum(resource.requests_per_hour for resource in account.resources)
     facts: tuple[tuple[str, Child], ...] = (
         ("Last success", fmt.moment(max(successes, default=None), frame.now)),
         (
@@ -320,44 +320,44 @@ def _account(frame: Frame, account: AccountStatus) -> Markup:
         _table(
             "Polling, by endpoint of the API",
             columns,
-            [_endpoint(frame, endpoint) for endpoint in account.endpoints],
+            [_resource(frame, resource) for resource in account.resources],
             f"Polling of account {account.account}",
         ),
         class_="card",
     )
 
 
-def _endpoint(frame: Frame, endpoint: EndpointStatus) -> Sequence[Child]:
-    if endpoint.error is not None:
-        reason = f" ({endpoint.reason})" if endpoint.reason else ""
-        state: Child = [tag("span", "failing", class_="badge bad"), " ", tag("span", endpoint.error + reason)]
-    elif endpoint.last_success is None:
+def _resource(frame: Frame, resource: ResourceStatus) -> Sequence[Child]:
+    if resource.error is not None:
+        reason = f" ({resource.reason})" if resource.reason else ""
+        state: Child = [tag("span", "failing", class_="badge bad"), " ", tag("span", resource.error + reason)]
+    elif resource.last_success is None:
         state = tag("span", "no poll yet", class_="badge info")
     else:
         state = tag("span", "ok", class_="badge ok")
     took: Child = None
-    if endpoint.last_duration is not None:
+    if resource.last_duration is not None:
         took = [
             tag("br"),
-            tag("span", f"took {fmt.duration(endpoint.last_duration)}", class_="soft small fixed"),
+            tag("span", f"took {fmt.duration(resource.last_duration)}", class_="soft small fixed"),
         ]
     return (
-        endpoint.endpoint,
+        resource.resource,
         state,
-        fmt.moment(endpoint.last_success, frame.now),
-        [fmt.moment(endpoint.last_poll, frame.now), took],
-        tag("span", fmt.duration(endpoint.interval), class_="fixed"),
-        fmt.count(endpoint.polls),
-        fmt.count(round(endpoint.requests_per_hour)),
-        endpoint.page_cap,
-        _completeness(endpoint),
+        fmt.moment(resource.last_success, frame.now),
+        [fmt.moment(resource.last_poll, frame.now), took],
+        tag("span", fmt.duration(resource.interval), class_="fixed"),
+        fmt.count(resource.polls),
+        fmt.count(round(resource.requests_per_hour)),
+        resource.page_cap,
+        _completeness(resource),
     )
 
 
-def _completeness(endpoint: EndpointStatus) -> Child:
-    if endpoint.incomplete:
+def _completeness(resource: ResourceStatus) -> Child:
+    if resource.incomplete:
         return tag("span", "incomplete", class_="badge near")
-    return fmt.NOTHING if endpoint.last_success is None else "complete"
+    return fmt.NOTHING if resource.last_success is None else "complete"
 
 
 # The table of campaigns

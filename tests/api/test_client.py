@@ -111,9 +111,9 @@ class Rig:
         """The code of every attempt."""
         return [code for _, code, _ in self.reported]
 
-    def get(self, query: Query = QUERY, *, within: float = 60.0, endpoint: str = STATISTICS) -> Reply:
+    def get(self, query: Query = QUERY, *, within: float = 60.0, resource: str = STATISTICS) -> Reply:
         """Ask on the real clock."""
-        return self.client.get(endpoint, query, deadline=time.monotonic() + within)
+        return self.client.get(resource, query, deadline=time.monotonic() + within)
 
     def fail(self, **kwargs: float) -> tuple[ExporterError, float]:
         """Ask, and return the error and after how many seconds it came."""
@@ -180,13 +180,13 @@ def http_date(second: float) -> str:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "path"),
+    ("resource", "path"),
     [(STATISTICS, "/rest/campaign/statistics"), (CONVERSIONS, "/rest/campaign/statistic-conversions")],
 )
-def test_request_line(make: Callable[..., Rig], endpoint: str, path: str) -> None:
-    """Each endpoint has its path; a space is %20, and the token stands last."""
+def test_request_line(make: Callable[..., Rig], resource: str, path: str) -> None:
+    """Each resource has its path; a space is %20, and the token stands last."""
     rig = make()
-    rig.get(endpoint=endpoint)
+    rig.get(resource=resource)
     assert (
         f"{path}?startFrom=2025-11-23%2000%3A00%3A00&startTo=2025-11-23%2023%3A59%3A59&perPage=500&access-token={TOKEN}"
     ) == rig.server.requests[0].target
@@ -224,10 +224,10 @@ def test_unfiltered_question_is_never_sent(make: Callable[..., Rig], query: Quer
 
 
 def test_unknown_endpoint(make: Callable[..., Rig]) -> None:
-    """An endpoint that doesn't exist is an internal error, before anything is sent."""
+    """An resource that doesn't exist is an internal error, before anything is sent."""
     rig = make()
-    with pytest.raises(InternalError, match="unknown endpoint"):
-        rig.get(endpoint="campaigns")
+    with pytest.raises(InternalError, match="unknown resource"):
+        rig.get(resource="campaigns")
     assert rig.server.connections == 0
 
 
@@ -306,8 +306,8 @@ def test_reply(make: Callable[..., Rig]) -> None:
     rig = make(reply(body=b'{"a": 1}', headers={"X-Pagination-Total-Count": "7"}))
     answer = rig.get()
     assert (answer.body, answer.headers["x-pagination-total-count"]) == (b'{"a": 1}', "7")
-    ((endpoint, code, seconds),) = rig.reported
-    assert (endpoint, code) == (STATISTICS, "200")
+    ((resource, code, seconds),) = rig.reported
+    assert (resource, code) == (STATISTICS, "200")
     assert 0 < answer.seconds <= seconds < SLOW
 
 
@@ -942,7 +942,7 @@ def test_backoff_that_does_not_fit(make: Callable[..., Rig]) -> None:
 
 
 def test_rate_limit_holds_back_all_requests(make: Callable[..., Rig]) -> None:
-    """After a 429 with Retry-After the other endpoint waits too."""
+    """After a 429 with Retry-After the other resource waits too."""
     clock = Clock()
     rig = make(reply(429, headers={"Retry-After": "20"}), reply(), clock=clock)
     with pytest.raises(RateLimitedError):
@@ -1002,7 +1002,7 @@ def test_limiter_spaces_evenly() -> None:
 
 
 def test_limiter_counts_retries(make: Callable[..., Rig]) -> None:
-    """Retries and both endpoints share the spacing."""
+    """Retries and both resources share the spacing."""
     clock = Clock()
     rig = make(reply(500), reply(500), reply(), clock=clock, rng=Lowest(), retries=2, requests_per_second=0.5)
     rig.client.get(STATISTICS, QUERY, deadline=clock.now + 60)
@@ -1282,7 +1282,7 @@ def test_unforeseen_error_tells_no_secret(make: Callable[..., Rig], monkeypatch:
     monkeypatch.setattr(rig.client._adapter, "send", broken)
     error, _ = rig.fail()
     assert isinstance(error, InternalError)
-    assert "LookupError at test_api.py:" in str(error)
+    assert "LookupError at test_client.py:" in str(error)
     assert_says_nothing(error)
     assert rig.codes == ["internal"]
 

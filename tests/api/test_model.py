@@ -65,7 +65,7 @@ def test_half_a_filter_is_none(query: Query, filtered: bool) -> None:  # noqa: F
 def test_rows_of_one_message_each_are_one_group() -> None:
     """Neither title nor counts tell rows apart: both may change between two answers."""
     row = MessageStats(7, "email", 10.5, "a", VALUES)
-    assert row.group == dataclasses.replace(row, title="b", values=VALUES[::-1]).group
+    assert row.group == dataclasses.replace(row, title="b", counts=VALUES[::-1]).group
     for other in ({"campaign_id": 8}, {"channel": "sms"}, {"start": 10.0}):
         assert row.group != dataclasses.replace(row, **other).group
 

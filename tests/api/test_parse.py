@@ -12,7 +12,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.api import parse
-from exporter.api.fields import COUNTER_FIELDS
 from exporter.api.model import INVALID, Conversion, MessageStats, Reply
 from exporter.errors import BadResponseError
 from tests._apiserver import conversion, row
@@ -71,7 +70,7 @@ def read(**fields: object) -> Page[MessageStats]:
 def count(value: object) -> tuple[Any, int]:
     """Return what becomes of a count, and how many values were counted as invalid."""
     page = read(sent=value)
-    return page.rows[0].values[COUNTER_FIELDS.index("sent")], page.invalid.get("sent", 0)
+    return page.rows[0].counts.sent, page.invalid.get("sent", 0)
 
 
 def amount(value: object) -> tuple[Any, int]:
@@ -236,7 +235,7 @@ def test_absent_counts() -> None:
     """A null or absent count is none, and not invalid."""
     assert (None, 0) == count(None)
     page = parse.statistics(reply([{name: value for name, value in EXAMPLE.items() if name != "sent"}]))
-    assert page.rows[0].values[COUNTER_FIELDS.index("sent")] is None
+    assert page.rows[0].counts.sent is None
     assert {} == page.invalid
 
 
@@ -368,7 +367,7 @@ def test_stop(text: object, stop: float | None, invalid: int) -> None:
 
 
 def test_unknown_fields_are_named() -> None:
-    """Fields that the vendor's page doesn't have are reported, those of the other endpoint, too."""
+    """Fields that the vendor's page doesn't have are reported, those of the other resource, too."""
     assert {"colour", "deposits_count"} == read(colour="red", deposits_count="1").unknown
     assert {"sent"} == parse.conversions(reply([CONVERSION_EXAMPLE | {"sent": 1}])).unknown
 
@@ -442,4 +441,4 @@ def test_any_bytes_are_read_or_refused(noise: bytes, cut: int) -> None:
 def test_opens_are_of_email_and_push(channel: str, expected: int | None) -> None:
     """Where an open can't be seen, a 0 in the answer is no count."""
     page = parse.statistics(reply([EXAMPLE | {"type": channel, "opened": 0}]))
-    assert expected == page.rows[0].values[COUNTER_FIELDS.index("opened")]
+    assert expected == page.rows[0].counts.opened

@@ -237,7 +237,7 @@ def test_a_crowd_of_strangers_stays_flagged() -> None:
 
 
 def test_other_endpoints_answers_are_the_last_resort() -> None:
-    """12 rows of one campaign are all the endpoint has: the account's other endpoint vouches for the cap."""
+    """12 rows of one campaign are all the resource has: the account's other resource vouches for the cap."""
     api = CutApi([stats(7, float(NOW - 999), f"m{i}") for i in range(12)])
     alone = Collector(api, Evidence(), RowMap(), now=NOW, per_page=500)
     alone.by_start([WHOLE])

@@ -54,13 +54,13 @@ def examine(settings: Config, *, wall: Callable[[], float] = time.time) -> Repor
     return doctor.examine(settings, wall=wall, monotonic=time.monotonic)
 
 
-def found(report: Report, check: str, endpoint: str | None = None, name: str = "main") -> Finding:
+def found(report: Report, check: str, resource: str | None = None, name: str = "main") -> Finding:
     """Return the one finding of this kind, about an account or else about the state."""
     findings = [finding for one in report.accounts if one.account == name for finding in one.findings]
     (one,) = [
         finding
         for finding in (*findings, *report.state)
-        if (finding.check, finding.endpoint) == (check, endpoint)
+        if (finding.check, finding.resource) == (check, resource)
     ]
     return one
 
@@ -69,11 +69,11 @@ def test_a_good_account(server: ApiServer) -> None:
     """Everything is ok, with figures: latency, clock, cap, campaigns, series, requests."""
     report = examine(config(account(server.url)))
     assert (OK, 0, 0) == (report.level, report.count(PROBLEM), report.count(WARNING)), report.text()
-    for endpoint in ("statistics", "conversions"):
-        answered = found(report, "question", endpoint)
+    for resource in ("statistics", "conversions"):
+        answered = found(report, "question", resource)
         assert answered.values["accepted"] is True
         assert 0 < answered.values["latency_seconds"] < 30
-        assert 0 < found(report, "poll", endpoint).values["requests"]
+        assert 0 < found(report, "poll", resource).values["requests"]
     assert "at least 3" == found(report, "page_cap", "statistics").values["page_cap"]
     assert "at least 1" == found(report, "page_cap", "conversions").values["page_cap"]
     assert abs(found(report, "clock").values["ahead_seconds"]) < 30
@@ -84,7 +84,7 @@ def test_a_good_account(server: ApiServer) -> None:
 
 
 def test_the_question_is_small_and_comes_first(server: ApiServer) -> None:
-    """Each endpoint is asked once for ten rows of the last hour, and counted apart from its poll."""
+    """Each resource is asked once for ten rows of the last hour, and counted apart from its poll."""
     report = examine(config(account(server.url)))
     first = server.api.asked[:2]
     assert {STATISTICS, CONVERSIONS} == {asked.path for asked in first}
@@ -96,12 +96,12 @@ def test_the_question_is_small_and_comes_first(server: ApiServer) -> None:
 
 
 def test_a_rejected_token(server: ApiServer) -> None:
-    """It is a problem at both endpoints, asked once each; other accounts are reported all the same."""
+    """It is a problem at both resources, asked once each; other accounts are reported all the same."""
     bad = account(server.url, "bad", access_token="another-token-0123")
     report = examine(config(bad, account(server.url)))
     assert PROBLEM == report.level
-    for endpoint in ("statistics", "conversions"):
-        finding = found(report, "question", endpoint, "bad")
+    for resource in ("statistics", "conversions"):
+        finding = found(report, "question", resource, "bad")
         assert (PROBLEM, False, "auth") == (
             finding.level,
             finding.values["accepted"],
@@ -152,13 +152,13 @@ def test_a_poll_that_takes_too_long(server: ApiServer) -> None:
 
 
 def test_a_server_that_is_down() -> None:
-    """Each endpoint has its problem, in words; the token's file and the state are reported all the same."""
+    """Each resource has its problem, in words; the token's file and the state are reported all the same."""
     with ApiServer() as gone:
         url = gone.url
     report = examine(config(account(url)))
     assert OK == found(report, "token").level
-    for endpoint in ("statistics", "conversions"):
-        assert "connection" == found(report, "question", endpoint).values["reason"]
+    for resource in ("statistics", "conversions"):
+        assert "connection" == found(report, "question", resource).values["reason"]
     assert 2 == report.count(PROBLEM)
     assert [] == [one for one in report.accounts[0].findings if one.check in {"clock", "poll", "page_cap"}]
 
@@ -173,7 +173,7 @@ def test_an_answer_after_failures_is_suspicious(server: ApiServer) -> None:
 
 
 def test_a_fault_of_the_exporter(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a problem of the endpoint like any other, and says that it is ours."""
+    """It is a problem of the resource like any other, and says that it is ours."""
 
     def fail(*_: object) -> None:
         raise ValueError("access-token=abcdef")
@@ -234,7 +234,7 @@ def test_clocks(server: ApiServer, offset: float, level: str, word: str) -> None
 
 
 def test_a_capped_server(server: ApiServer) -> None:
-    """The cap that was found is shown for each endpoint, and the poll is complete all the same."""
+    """The cap that was found is shown for each resource, and the poll is complete all the same."""
     now = time.time()
     server.api.rows[STATISTICS] = spread(1, [now - HOUR * (index + 1) for index in range(60)])
     server.api.cap = 12
@@ -476,7 +476,7 @@ def test_json_has_the_same(server: ApiServer) -> None:
     (one,) = document["accounts"]
     assert ("main", server.url) == (one["account"], one["base_url"])
     assert [finding.document for finding in report.accounts[0].findings] == one["findings"]
-    caps = {each["endpoint"]: each["page_cap"] for each in one["findings"] if each["check"] == "page_cap"}
+    caps = {each["resource"]: each["page_cap"] for each in one["findings"] if each["check"] == "page_cap"}
     assert {"statistics": "at least 3", "conversions": "at least 1"} == caps
 
 

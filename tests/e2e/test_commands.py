@@ -107,7 +107,7 @@ def test_once_as_json(file: Path, tmp_path: Path) -> None:
     result = run("once", "--config.file", str(file), "--output=json", cwd=tmp_path)
     assert 0 == result.returncode
     account = json.loads(result.stdout)["accounts"][0]
-    assert ("main", True) == (account["account"], account["endpoints"]["statistics"]["success"])
+    assert ("main", True) == (account["account"], account["resources"]["statistics"]["success"])
     expected = {"vendor": 1250, "exported": 1250, "held": 0, "corrections": 0}
     assert expected == account["campaigns"][0]["counters"]["sent"]
     assert "18752.40" == account["campaigns"][0]["conversions"][0]["amount"]

@@ -28,12 +28,11 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS, FIELDS
 from exporter.errors import REASONS
 from exporter.exposition import exposition
 from exporter.exposition.catalogue import (
     ALL_METRICS,
-    API_FIELDS,
     CAMPAIGN_METRICS,
     LIBRARY_PREFIXES,
     SELF_METRICS,
@@ -460,10 +459,10 @@ def test_failure_counters_start_at_zero() -> None:
     metrics = SelfMetrics()
     metrics.init_account("main", ["statistics"])
     samples = live(metrics)
-    labels = {"account": "main", "endpoint": "statistics"}
+    labels = {"account": "main", "resource": "statistics"}
     for reason in REASONS:
         assert samples[series("intarget_poll_failures_total", **labels, reason=reason)] == 0
-    for field in API_FIELDS["statistics"]:
+    for field in FIELDS["statistics"]:
         assert samples[series("intarget_api_invalid_values_total", **labels, field=field)] == 0
     assert samples[series("intarget_polls_total", **labels)] == 0
     assert samples[series("intarget_poll_duration_seconds_count", **labels)] == 0
@@ -503,7 +502,7 @@ def test_labels_are_bounded() -> None:
     metrics.invalid_values("main", "statistics", {"sent": 1, "made up": 2, "other made up": 3})
     metrics.poll_finished("main", "statistics", 1, "made up")
     samples = live(metrics)
-    labels = {"account": "main", "endpoint": "statistics"}
+    labels = {"account": "main", "resource": "statistics"}
     assert samples[series("intarget_api_invalid_values_total", **labels, field="sent")] == 1
     assert samples[series("intarget_api_invalid_values_total", **labels, field="other")] == 5
     assert samples[series("intarget_poll_failures_total", **labels, reason="internal")] == 1
@@ -521,7 +520,7 @@ def test_remove_account() -> None:
     metrics.tracked("other", {"email": 1})
     assert everything == live(metrics)
     metrics.init_account("other", ["statistics"])
-    assert live(metrics)[series("intarget_polls_total", account="other", endpoint="statistics")] == 0
+    assert live(metrics)[series("intarget_polls_total", account="other", resource="statistics")] == 0
 
 
 def test_reload() -> None:

@@ -449,9 +449,9 @@ class Machine(RuleBasedStateMachine):
         lower = False
         for start in starts:
             group = [row for row in rows if row.start == start]
-            sums = [add([row.values[i] for row in group]) for i in FIELDS]
+            sums = [add([row.counts[i] for row in group]) for i in FIELDS]
             titles = {
-                title: [add([row.values[i] for row in group if row.title == title]) for i in FIELDS]
+                title: [add([row.counts[i] for row in group if row.title == title]) for i in FIELDS]
                 for title in {row.title for row in group}
             }
             cut = (*key, start) in collected.partial

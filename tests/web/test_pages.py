@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.status import AccountStatus, EndpointStatus
+from exporter.status import AccountStatus, ResourceStatus
 from exporter.tracking.model import AccountSnapshot, ConversionSnapshot, MessageSnapshot, Snapshot
 from exporter.web import pages
 from exporter.web.campaigns import ListQuery, select
 from exporter.web.html import clean
 from exporter.web.style import CSS_HASH, POLICY
-from tests._websites import NOW, Parsed, account, campaign, endpoint, lively, snapshot, values
+from tests._websites import NOW, Parsed, account, campaign, lively, resource, snapshot, values
 
 FRAME = pages.Frame(NOW, "1.2.3", "/metrics")
 HOSTILE = st.one_of(
@@ -96,7 +96,7 @@ def test_hostile_texts_stay_text(name: str, title: str, account_name: str, chann
     )
     found = snapshot(item, account=account_name, currency=name)
     status = account(
-        account_name, endpoint(error=title, reason=name, page_cap=channel), problem=name, base_url=title
+        account_name, resource(error=title, reason=name, page_cap=channel), problem=name, base_url=title
     )
     parsed = [
         listed(found, ListQuery(text="")),
@@ -162,9 +162,9 @@ def test_pages_are_accessible() -> None:
     ("status", "word"),
     [
         (account(), "ok"),
-        (account("main", endpoint(error="no answer", reason="timeout")), "failing"),
+        (account("main", resource(error="no answer", reason="timeout")), "failing"),
         (account(stale=True, ready=False, problem="old"), "stale"),
-        (AccountStatus("main", "https://x", (EndpointStatus("statistics", 300.0),)), "starting"),
+        (AccountStatus("main", "https://x", (ResourceStatus("statistics", 300.0),)), "starting"),
     ],
 )
 def test_state_of_an_account_in_words(status: AccountStatus, word: str) -> None:
@@ -178,7 +178,7 @@ def test_status_shows_what_the_exporter_knows() -> None:
     """Freshness, last error in words, requests per hour, cap, campaigns, dropped, series, incompleteness."""
     status = account(
         "main",
-        endpoint(
+        resource(
             error="no answer within 30 seconds",
             reason="timeout",
             page_cap="at most 50",
