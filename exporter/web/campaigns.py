@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode
 
 from exporter.api.fields import COUNTER_FIELDS
+from exporter.limits import BOUNCE_LIMIT, COMPLAINT_LIMIT, WARNING_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
     from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, ConversionSnapshot, Snapshot
 
-BOUNCE_LIMIT: Final = 0.05
-COMPLAINT_LIMIT: Final = 0.0005
-"""Ratios at which InTarget may stop an account's sendings (the vendor's Email API page)."""
-NEAR: Final = 0.6
-"""The share of a limit from which a rate is near it."""
 ENOUGH_EVENTS: Final = 3
 PER_PAGE: Final = 100
 _MAX_TEXT: Final = 200
@@ -57,7 +53,7 @@ class Rate:
         ratio = self.ratio
         if ratio is None or self.events is None:
             return Verdict.NONE
-        if ratio < NEAR * self.limit:
+        if ratio < WARNING_SHARE * self.limit:
             return Verdict.OK
         if self.events < ENOUGH_EVENTS:
             return Verdict.FEW

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from exporter.api.fields import COUNTER_FIELDS
+from exporter.limits import BOUNCE_LIMIT, COMPLAINT_LIMIT, WARNING_SHARE
 from exporter.web import format as fmt
 from exporter.web.campaigns import (
-    BOUNCE_LIMIT,
-    COMPLAINT_LIMIT,
     ENOUGH_EVENTS,
-    NEAR,
     CampaignRow,
     Listing,
     Rate,
@@ -95,7 +93,7 @@ def campaigns(frame: Frame, snapshot: Snapshot, listing: Listing) -> str:
             "Counts are InTarget's, since the start of a campaign. Bounce rate = bounced / sent, complaint "
             "rate = complaints / delivered (/ sent where delivered is missing). InTarget may stop an account's "
             f"sendings at {fmt.limit(BOUNCE_LIMIT)} bounces or {fmt.limit(COMPLAINT_LIMIT)} complaints; "
-            f"\u201cnear\u201d begins at {NEAR:.0%} of that, and a rate that looks high on fewer than "
+            f"\u201cnear\u201d begins at {WARNING_SHARE:.0%} of that, and a rate that looks high on fewer than "
             f"{ENOUGH_EVENTS} events is \u201ctoo few to say\u201d. Conversions are those of the event and "
             "period with the most deposits; events and periods overlap, so they are not summed.",
             class_="soft small",

@@ -1,0 +1,228 @@
+"""The one table of what is watched: signals, windows, limits, severities and texts.
+
+`rules` writes the rule files from it; the dashboards take their limits from it. A ratio is 0 to 1, a duration
+is as PromQL writes it (``24h``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from exporter.limits import BOUNCE_LIMIT, COMPLAINT_LIMIT, LIMITED_CHANNEL, WARNING_SHARE
+
+Severity = Literal["critical", "warning", "info"]
+
+WINDOWS: Final = ("1h", "24h", "7d")
+"""The windows that dashboards offer and ratios are recorded for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Where the links of notifications lead; a user sets both in one line of limits.yaml."""
+
+    grafana: str
+    runbook: str
+
+
+LINKS: Final = Links(grafana="http://localhost:3000", runbook="runbook.md")
+"""A release sets `runbook` to the address at which it publishes runbook.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitedRatio:
+    """A ratio that InTarget limits, and how it is judged.
+
+    `events` / `messages` are names of counters without their prefix. `late` is how long events may come after
+    the message that caused them: messages count that much longer than events. `carried` is the share of a
+    campaign's usual events that its earlier messages still bring within a window. `quiet_after` is how long a
+    campaign may have neither sent nor had an event until its alert ends.
+    """
+
+    signal: str
+    limit: float
+    channel: str
+    events: str
+    messages: str
+    verb: str
+    noun: str
+    least_messages: int
+    late: str
+    carried: float
+    quiet_after: str
+    advice: str
+    account_advice: str
+
+    @property
+    def warning(self) -> float:
+        """The ratio from which it is near the limit."""
+        return round(self.limit * WARNING_SHARE, 9)
+
+
+BOUNCE: Final = LimitedRatio(
+    signal="bounce",
+    limit=BOUNCE_LIMIT,
+    channel=LIMITED_CHANNEL,
+    events="messages_bounced",
+    messages="messages_sent",
+    verb="sent",
+    noun="bounces",
+    least_messages=100,
+    late="24h",
+    carried=0.2,
+    quiet_after="6h",
+    advice="drop the addresses that bounced, and find out where the list came from",
+    account_advice="Drop the addresses that bounced, and find out where the lists came from.",
+)
+COMPLAINT: Final = LimitedRatio(
+    signal="complaint",
+    limit=COMPLAINT_LIMIT,
+    channel=LIMITED_CHANNEL,
+    events="complaints",
+    messages="messages_delivered",
+    verb="delivered",
+    noun="complaints",
+    least_messages=1000,
+    late="72h",
+    carried=1.0,
+    quiet_after="6h",
+    advice="check who was written to and whether they had agreed",
+    account_advice="Check who was written to, whether they had agreed, and whether the unsubscribe link works.",
+)
+LIMITED: Final = (BOUNCE, COMPLAINT)
+LIMITS: Final = {ratio.signal: ratio for ratio in LIMITED}
+"""What dashboards look up: ``LIMITS["bounce"].limit`` and ``.warning``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certainty:
+    """Standard errors between a ratio and its lower bound, by what is judged and how loudly."""
+
+    campaign: float
+    account: float
+    account_warning: float
+
+
+CERTAINTY: Final = Certainty(campaign=3.5, account=2.5, account_warning=2.0)
+LEAST_EVENTS: Final = 3
+"""Three events are the least that is a pattern and no accident."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spike:
+    """A change against the channel's own week: how many times the usual, and how much more, surely."""
+
+    alert: str
+    signal: str
+    events: tuple[str, ...]
+    messages: str
+    window: str
+    memory: str
+    factor: float
+    floor: float
+    wait: str | None
+    happened: str
+    advice: str
+
+
+SPIKES: Final = (
+    Spike(
+        alert="InTargetBounceSpike",
+        signal="bounce",
+        events=("messages_bounced",),
+        messages="messages_sent",
+        window="1h",
+        memory="2h",
+        factor=3,
+        floor=0.02,
+        wait="5m",
+        happened="bounced",
+        advice="Look for the campaign that just started, and at the domains that bounce: one provider may "
+        "refuse you.",
+    ),
+    Spike(
+        alert="InTargetComplaintSpike",
+        signal="complaint",
+        events=("complaints",),
+        messages="messages_delivered",
+        window="24h",
+        memory="72h",
+        factor=3,
+        floor=0.0002,
+        wait=None,
+        happened="were complained about",
+        advice="Look for the campaign that started in the last day, and stop it if it can't explain itself.",
+    ),
+    Spike(
+        alert="InTargetUnsubscribeSpike",
+        signal="unsubscribe",
+        events=("unsubscribes",),
+        messages="messages_delivered",
+        window="24h",
+        memory="72h",
+        factor=2.5,
+        floor=0.005,
+        wait=None,
+        happened="led to an unsubscribe",
+        advice="Look at what was sent, to whom and how often in the last day.",
+    ),
+    Spike(
+        alert="InTargetFailureSpike",
+        signal="delivery",
+        events=("messages_failed", "messages_rejected"),
+        messages="messages_sent",
+        window="1h",
+        memory="2h",
+        factor=3,
+        floor=0.03,
+        wait="5m",
+        happened="failed or were rejected",
+        advice="Look at the provider's status and the channel's settings in InTarget, such as sender names and "
+        "certificates.",
+    ),
+)
+SPIKE_Z: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collapse:
+    """A delivery collapse: under `factor` of the week's ratio, from `messages` in `window` on."""
+
+    window: str
+    messages: int
+
+
+COLLAPSE_FACTOR: Final = 0.5
+COLLAPSES: Final = (Collapse(window="1h", messages=100), Collapse(window="6h", messages=100))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """Sending has stopped: nothing in `window`, though the last two weeks had never a `pause` without."""
+
+    window: str
+    pause: str
+
+
+SILENCES: Final = (
+    Silence(window="4h", pause="2h"),
+    Silence(window="12h", pause="6h"),
+    Silence(window="24h", pause="12h"),
+)
+
+SENDS_NOTHING_AFTER: Final = 12 * 3600
+"""Seconds after its start from which a campaign that has sent nothing is reported."""
+CONVERSION_FACTOR: Final = 0.2
+CONVERSION_PERIODS: Final = {
+    "1 hour": 3600,
+    "6 hours": 6 * 3600,
+    "12 hours": 12 * 3600,
+    "24 hours": 86400,
+    "1 day": 86400,
+    "2 days": 2 * 86400,
+    "3 days": 3 * 86400,
+    "5 days": 5 * 86400,
+    "7 days": 7 * 86400,
+    "1 week": 7 * 86400,
+}
+"""The API's phrases, in seconds."""
