@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from exporter import __version__, app, logs, simulator
 from exporter.backfill import backfill
-from exporter.config.model import load
+from exporter.config.loading import load
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, ExporterError
 from exporter.web.listen import parse_address

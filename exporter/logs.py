@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, Final, TextIO, TypeAlias
 from urllib.parse import quote, quote_plus
 
-LEVELS: Final = ("debug", "info", "warning", "error")
-"""What `setup` takes as level."""
+LEVELS: Final = ("debug", "info", "warn", "warning", "error")
+"""What `setup` takes as level; warn and warning are the same."""
 FORMATS: Final = ("logfmt", "json")
 """What `setup` takes as format."""
 

@@ -12,7 +12,7 @@ import yaml
 
 from exporter import app
 from exporter.app import App, Options
-from exporter.config.model import Config, load
+from exporter.config.loading import load
 from exporter.errors import ConfigError, StateLockedError
 from exporter.poller import AccountPoller
 from exporter.tracking.state_file import State
@@ -22,6 +22,8 @@ from tests._program import Program, Samples, run, until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from exporter.config.model import Config
 
 HOUR = 3600.0
 SENT = "intarget_campaign_messages_sent_total"

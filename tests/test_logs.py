@@ -202,6 +202,12 @@ def test_logfmt_reads_back(message: str, values: dict[str, str]) -> None:
     }.items() <= pairs.items()
 
 
+def test_warn_is_warning() -> None:
+    """Both spellings set the same level."""
+    setup("warn", stream=io.StringIO())
+    assert logging.WARNING == logging.getLogger().level
+
+
 @pytest.mark.parametrize(("level", "format"), [("loud", "json"), ("info", "xml"), ("INFO", "logfmt")])
 def test_unknown_level_or_format(level: str, format: str) -> None:  # noqa: A002
     """A level or format that doesn't exist is refused with those that do."""

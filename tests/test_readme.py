@@ -17,7 +17,8 @@ import yaml
 
 from exporter import cli
 from exporter.api.fields import COUNTER_FIELDS
-from exporter.config.model import SERVING_VARIABLES, SETTABLE, format_duration, load
+from exporter.config.durations import format_duration
+from exporter.config.loading import SERVING_VARIABLES, SETTABLE, load
 from exporter.errors import REASONS
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 from exporter.exposition.writer import MAX_LABEL_LENGTH

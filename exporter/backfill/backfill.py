@@ -55,7 +55,7 @@ from exporter.backfill.journal import (
 from exporter.collect.collector import NEVER, OLDEST, Collector
 from exporter.collect.evidence import DOCUMENTED_DEFAULT
 from exporter.collect.ranges import Ranges, intersect, subtract
-from exporter.config.model import format_duration, parse_duration
+from exporter.config.durations import format_duration, parse_duration
 from exporter.errors import ConfigError, ExporterError, PollError, StoppedError
 from exporter.logs import fields
 

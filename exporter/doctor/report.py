@@ -21,7 +21,7 @@ from exporter.api.client import http_date
 from exporter.api.fields import CONVERSIONS, RESOURCES, STATISTICS
 from exporter.api.model import Query
 from exporter.collect.evidence import DOCUMENTED_DEFAULT
-from exporter.config.model import format_duration
+from exporter.config.durations import format_duration
 from exporter.errors import ConfigError, DeadlineError, InternalError, PollError, StateError
 from exporter.exposition.exposition import Exposition, SelfMetrics
 from exporter.logs import redact
