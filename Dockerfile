@@ -1,5 +1,6 @@
 # Two stages: the first builds the wheel and a virtual environment with it, the second has only Python and that.
 # The base's own Python is used, so that the image gets its security updates from one place: Debian.
+# Everything from Python's package index is pinned with its hashes; deploy/lock writes these files.
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build
@@ -8,12 +9,16 @@ RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates python3-venv \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY . .
+COPY deploy/requirements.txt deploy/requirements-build.txt ./deploy/
 # --without-pip keeps pip out of what is shipped; the .pyc files are made here, for the user that runs it can't.
 RUN python3 -m venv /opt/build \
- && /opt/build/bin/pip wheel --quiet --no-deps --wheel-dir=/dist . \
+ && /opt/build/bin/pip install --quiet --require-hashes --requirement=deploy/requirements-build.txt \
  && python3 -m venv --without-pip /opt/intarget-exporter \
- && /opt/build/bin/pip --python=/opt/intarget-exporter/bin/python install --quiet --compile /dist/*.whl
+ && /opt/build/bin/pip --python=/opt/intarget-exporter/bin/python install --quiet --compile \
+    --require-hashes --requirement=deploy/requirements.txt
+COPY . .
+RUN /opt/build/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir=/dist . \
+ && /opt/build/bin/pip --python=/opt/intarget-exporter/bin/python install --quiet --compile --no-deps /dist/*.whl
 
 FROM ${BASE}
 ARG VERSION=unknown
@@ -23,10 +28,11 @@ LABEL org.opencontainers.image.title="intarget-exporter" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+# Group 0 may write the state too: OpenShift runs every container as some user in that group.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
- && install --directory --owner=10095 --group=10095 --mode=0750 /var/lib/intarget-exporter
+ && install --directory --owner=10095 --group=0 --mode=0770 /var/lib/intarget-exporter
 COPY --from=build /opt/intarget-exporter /opt/intarget-exporter
 ENV PATH=/opt/intarget-exporter/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
 USER 10095:10095
