@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 import yaml
+from exporter.config.loading import load
 from helm_python import chart as helm
 from helm_python.errors import HelmError
 
 from exporter import __version__
-from exporter.config import load
 from tests.deploy._objects import KUSTOMIZE, ROOT, is_generated, kustomize, of_kind, overlay, the
 from tests.deploy.test_kubernetes import MODELS
 

@@ -12,11 +12,11 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
+from exporter.config.loading import load
 
 from deploy.generator import prometheus_rules
 from deploy.generator.__main__ import OUTPUT, RULES
 from exporter import __version__
-from exporter.config import load
 from tests.dashboards._world import tool
 from tests.deploy._objects import KUSTOMIZE, ROOT, as_text, is_generated, kustomize, of_kind, overlay, the
 
