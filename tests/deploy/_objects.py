@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests import _program
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -52,6 +54,19 @@ def of_kind(objects: Iterable[Json], kind: str) -> list[Json]:
 def the(objects: Iterable[Json], kind: str) -> Json:
     """Return the only object of a kind."""
     (found,) = of_kind(objects, kind)
+    return found
+
+
+def checked_config(objects: Iterable[Json], folder: Path) -> Json:
+    """Return the exporter's configuration among the objects, which the exporter has found good."""
+    (text,) = [
+        one["data"]["config.yaml"] for one in of_kind(objects, "ConfigMap") if "config.yaml" in one["data"]
+    ]
+    path = folder / "config.yaml"
+    path.write_text(text)
+    done = _program.run("check-config", f"--config.file={path}", cwd=folder)
+    assert (0, "OK\n") == (done.returncode, done.stdout), done.stderr
+    found: Json = yaml.safe_load(text)
     return found
 
 

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 import yaml
-from exporter.config.loading import load
 from helm_python import chart as helm
 from helm_python.errors import HelmError
 
 from exporter import __version__
-from tests.deploy._objects import KUSTOMIZE, ROOT, is_generated, kustomize, of_kind, overlay, the
+from tests.deploy._objects import (
+    KUSTOMIZE,
+    ROOT,
+    checked_config,
+    is_generated,
+    kustomize,
+    of_kind,
+    overlay,
+    the,
+)
 from tests.deploy.test_kubernetes import MODELS
 
 if TYPE_CHECKING:
@@ -125,9 +133,7 @@ def test_values_reach_the_pod(tmp_path: Path) -> None:
     assert "tokens" == next(one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one)
     assert "b" == spec["template"]["metadata"]["annotations"]["a"]
     assert {"shop"} == {one["metadata"]["name"] for one in objects}
-    path = tmp_path / "config.yaml"
-    path.write_text(the(objects, "ConfigMap")["data"]["config.yaml"])
-    assert ["shop"] == [account.name for account in load(path, environ={}).accounts]
+    assert config["accounts"] == checked_config(objects, tmp_path)["accounts"]
 
 
 def test_openshift_chooses_the_user() -> None:

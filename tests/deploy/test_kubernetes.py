@@ -12,13 +12,22 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
-from exporter.config.loading import load
 
 from deploy.generator import prometheus_rules
 from deploy.generator.__main__ import OUTPUT, RULES
 from exporter import __version__
 from tests.dashboards._world import tool
-from tests.deploy._objects import KUSTOMIZE, ROOT, as_text, is_generated, kustomize, of_kind, overlay, the
+from tests.deploy._objects import (
+    KUSTOMIZE,
+    ROOT,
+    as_text,
+    checked_config,
+    is_generated,
+    kustomize,
+    of_kind,
+    overlay,
+    the,
+)
 
 if TYPE_CHECKING:
     from tests.deploy._objects import Json
@@ -167,14 +176,10 @@ def test_user_is_the_image_s_and_may_write_the_state(base: list[Json]) -> None:
 
 def test_state_is_on_the_volume(base: list[Json], tmp_path: Path) -> None:
     """The configuration is good, and its state path absolute and below the volume's mount."""
-    data = next(one for one in of_kind(base, "ConfigMap") if "config.yaml" in one["data"])["data"]
-    path = tmp_path / "config.yaml"
-    path.write_text(data["config.yaml"])
-    config = load(path, environ={})
+    config = checked_config(base, tmp_path)
     mounts = {mount["name"]: mount["mountPath"] for mount in container(base)["volumeMounts"]}
-    assert config.state.path is not None
-    assert Path(mounts["state"]) == config.state.path.parent
-    assert all(str(one.access_token_file).startswith(mounts["tokens"] + "/") for one in config.accounts)
+    assert mounts["state"] == str(Path(config["state"]["path"]).parent)
+    assert all(one["access_token_file"].startswith(mounts["tokens"] + "/") for one in config["accounts"])
     assert f"--config.file={mounts['config']}/config.yaml" in container(base)["args"]
 
 
@@ -240,10 +245,8 @@ def test_network_policy(everything: list[Json]) -> None:
 
 def test_example_has_a_token_for_every_account(example: list[Json], tmp_path: Path) -> None:
     """The example's Secret has the file of each account that its configuration names."""
-    path = tmp_path / "config.yaml"
-    maps = of_kind(example, "ConfigMap")
-    path.write_text(next(one for one in maps if "config.yaml" in one["data"])["data"]["config.yaml"])
-    names = {Path(str(one.access_token_file)).name for one in load(path, environ={}).accounts}
+    accounts = checked_config(example, tmp_path)["accounts"]
+    names = {Path(account["access_token_file"]).name for account in accounts}
     assert the(example, "Secret")["data"].keys() == names
     assert {"monitoring"} == {one["metadata"]["namespace"] for one in example}
 
