@@ -16,7 +16,6 @@ from cloudcoil.models.prometheus_operator import v1 as operator
 from deploy.generator import prometheus_rules
 from deploy.generator.__main__ import OUTPUT, RULES
 from exporter import __version__
-from tests.dashboards._world import tool
 from tests.deploy._objects import (
     KUSTOMIZE,
     ROOT,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboards._world import tool
+from tests.deploy._objects import tool
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "intarget-exporter.service"
 EXPOSURE = 1.2
