@@ -26,6 +26,7 @@ from tests.deploy._objects import (
     of_kind,
     overlay,
     the,
+    tool,
 )
 
 if TYPE_CHECKING:
