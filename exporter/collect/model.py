@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from exporter.api.model import TimeRange
+    from exporter.errors import PollError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Collected(Generic[R_co]):
 
     `partial` holds the groups of which some rows may be missing (their sums are lower bounds); `ranges` the
     starts and `ids` the campaigns of which everything was read. `incomplete` is true where more rows may exist
-    than could be read.
+    than could be read. `failure` is what ended the reading early, if anything did; all that was read until then
+    is here.
     """
 
     rows: tuple[R_co, ...] = ()
@@ -27,3 +29,4 @@ class Collected(Generic[R_co]):
     ranges: tuple[TimeRange, ...] = ()
     ids: frozenset[int] = frozenset()
     incomplete: bool = False
+    failure: PollError | None = None

@@ -1,0 +1,117 @@
+"""What one server takes and how it reads what its documentation leaves open, as far as it was learned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Final, Self
+
+from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, Sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LIFETIME: Final = 86400
+"""Seconds for which something learned is believed, and after which something refused is tried again."""
+MOST_IDS: Final = 100
+"""Identifiers in one request: keeps its URL under 3 kB."""
+
+
+@dataclass(slots=True)
+class ServerLimits:
+    """Everything learned of one server for one resource. None: not known yet.
+
+    `largest` is the largest recent answer to each kind of request with perPage `asked`, and `widened` the kinds
+    of which one for as much as possible was put since `since`. `per_page`, `longest` (seconds of starts per
+    request) and `ids` (identifiers per request) are the most that is asked for because more was refused;
+    `future` is False where a startTo in the future is refused. `tried` is when more was last tried.
+
+    `zone` is what the server adds to UTC before it compares starts (seconds), `filters_tested` whether a known
+    row was found by its own second, `filters` False where it wasn't. `from_inclusive`: whether startFrom
+    includes its second. `totals` names the units that a total-count header may count; empty: it is none.
+    `send_filter`: whether send filters select; `combines`: whether they do together with a start filter.
+    `pages`: whether the configured page parameter pages.
+    """
+
+    since: float = 0.0
+    asked: int | None = None
+    largest: dict[str, Sizes] = field(default_factory=dict)
+    widened: list[str] = field(default_factory=list)
+    per_page: int | None = None
+    longest: int | None = None
+    ids: int = MOST_IDS
+    future: bool = True
+    tried: float = 0.0
+    zone: int = 0
+    filters: bool | None = None
+    from_inclusive: bool | None = None
+    totals: list[str] | None = None
+    send_filter: bool | None = None
+    combines: bool | None = None
+    pages: bool | None = None
+
+    @classmethod
+    def load(cls, saved: Mapping[str, object] | None) -> Self:
+        """Return what was saved, by name; what is unknown or unusable is left out."""
+        limits = cls()
+        for item in fields(cls):
+            value = (saved or {}).get(item.name)
+            if value is not None and _fits(value, getattr(limits, item.name), item.name):
+                setattr(limits, item.name, value)
+        limits.largest = {kind: Sizes(*sizes) for kind, sizes in limits.largest.items() if kind in set(Kind)}
+        return limits
+
+    def save(self) -> dict[str, object]:
+        """Return it as plain values for JSON."""
+        return asdict(self) | {"largest": {kind: list(sizes) for kind, sizes in self.largest.items()}}
+
+    def limit(self, kind: Kind, per_page: int) -> Sizes:
+        """Return the size below which an answer to a request of `kind` is complete."""
+        base = min(DOCUMENTED_DEFAULT, per_page)
+        return self.largest.get(kind, Sizes()).larger(Sizes(base, base, base))
+
+    def use(self, per_page: int) -> None:
+        """Ask with `per_page` from now on: what was returned to another one proves nothing for it."""
+        if self.asked != per_page:
+            self.asked, self.largest, self.widened = per_page, {}, []
+
+    def observe(self, kind: Kind, sizes: Sizes) -> None:
+        """Note the size of an answer."""
+        self.largest[kind] = sizes.larger(self.largest.get(kind, Sizes()))
+
+    def expire(self, now: float) -> None:
+        """Forget once a day what may have changed; what is refused stays until more was tried."""
+        if not self.since <= now < self.since + LIFETIME:
+            kept = ServerLimits(
+                since=now,
+                per_page=self.per_page,
+                longest=self.longest,
+                ids=self.ids,
+                future=self.future,
+                tried=self.tried,
+                zone=self.zone,
+                from_inclusive=self.from_inclusive,
+            )
+            for item in fields(self):
+                setattr(self, item.name, getattr(kept, item.name))
+
+    def words(self, per_page: int) -> str:
+        """Say in words what is known of the cap of requests by start."""
+        rows = self.largest.get(Kind.START, Sizes()).rows
+        if not rows:
+            return "unknown"
+        return f"none below perPage ({per_page})" if rows >= per_page else f"at least {rows}"
+
+
+def _fits(value: object, default: object, name: str) -> bool:
+    if name == "largest":
+        return isinstance(value, dict) and all(
+            isinstance(sizes, list)
+            and len(sizes) == len(Sizes._fields)
+            and all(isinstance(n, int) for n in sizes)
+            for sizes in value.values()
+        )
+    if isinstance(default, list) or name == "totals":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if isinstance(default, bool) or (default is None and name not in {"asked", "per_page", "longest"}):
+        return isinstance(value, bool)
+    return isinstance(value, int) or (isinstance(default, float) and isinstance(value, float))
