@@ -176,7 +176,7 @@ class AccountPoller:
         self._state = around.state
         self._statistics: _Resource[MessageStats] = _Resource(
             STATISTICS,
-            parse.statistics,
+            parse.statistics_reader(),
             Rounds(
                 [Tier(tier.younger_than, tier.every) for tier in config.poll.refresh],
                 config.poll.window,
@@ -188,7 +188,7 @@ class AccountPoller:
         every = config.poll.conversions_every
         if every is not None:
             rounds = Rounds([Tier(config.poll.window, every)], config.poll.window, every)
-            self._conversions = _Resource(CONVERSIONS, parse.conversions, rounds, every)
+            self._conversions = _Resource(CONVERSIONS, parse.conversions_reader(), rounds, every)
         self._resources: dict[str, _Resource[MessageStats] | _Resource[Conversion]] = {
             resource.name: resource for resource in (self._statistics, self._conversions) if resource
         }

@@ -151,6 +151,10 @@ class Row(Protocol):
         """Start of the campaign, seconds since the epoch."""
 
     @property
+    def title(self) -> str:
+        """Title of the message."""
+
+    @property
     def group(self) -> Hashable:
         """Identity of the group of rows."""
 

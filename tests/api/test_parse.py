@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,6 +123,8 @@ def test_vendors_example_of_conversions() -> None:
         lambda rows: {"items": rows, "_meta": {"totalCount": 2}},
         lambda rows: {"anything": rows},
         lambda rows: {"data": rows, "links": []},
+        lambda rows: {"data": {"items": rows, "total": 2}},
+        lambda rows: {"success": True, "response": {"items": rows, "links": []}, "errors": []},
         lambda rows: {"success": True, "status": 200, "error": None, "errors": [], "data": rows},
         lambda rows: {"status": "ok", "message": "", "code": 0, "rows": rows},
     ],
@@ -147,8 +150,13 @@ def test_envelopes(wrap: Callable[[Any], Any], rows: list[Any]) -> None:
         {"message": "Not found"},
         {"errors": []},
         {"a": [], "b": []},
-        {"data": {"items": []}},
+        {"data": {"items": [], "errors": ["no"]}},
+        {"data": {"a": [], "b": []}},
+        {"data": {"first": {"items": []}}},
+        {"data": {}},
         {"data": None},
+        {"0": {"a": 1}},
+        {"0": EXAMPLE, "1": 1},
         {},
         None,
         True,
@@ -180,7 +188,7 @@ def test_anything_else_is_a_failure(document: object) -> None:
 
 def test_failures_quote_nothing() -> None:
     """What the answer says, which may be the token, is not in the error; the place is."""
-    for document in ({"error": "hush-hush"}, ["hush-hush"], b"<hush-hush>", [{"campaign_id": "hush-hush"}]):
+    for document in ({"colour": "hush-hush"}, ["hush-hush"], b"<hush-hush>", [{"campaign_id": "hush-hush"}]):
         with pytest.raises(BadResponseError) as caught:
             parse.statistics(reply(document))
         assert "hush" not in repr(caught.value)
@@ -206,7 +214,6 @@ def test_counts(value: object, expected: int) -> None:
         "1.5",
         True,
         False,
-        "",
         "many",
         "1,250",
         "1 250",
@@ -232,8 +239,8 @@ def test_invalid_counts(value: object) -> None:
 
 
 def test_absent_counts() -> None:
-    """A null or absent count is none, and not invalid."""
-    assert (None, 0) == count(None)
+    """A null, empty or absent count is none, and not invalid."""
+    assert (None, 0) == count(None) == count("") == count("  ")
     page = parse.statistics(reply([{name: value for name, value in EXAMPLE.items() if name != "sent"}]))
     assert page.rows[0].counts.sent is None
     assert {} == page.invalid
@@ -241,22 +248,31 @@ def test_absent_counts() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("18752.40", "18752.40"), (0.1, "0.1"), (12, "12"), ("0", "0"), (1e-7, "1E-7"), ("0.005", "0.005")],
+    [
+        ("18752.40", "18752.40"),
+        (0.1, "0.1"),
+        (12, "12"),
+        ("0", "0"),
+        (1e-7, "1E-7"),
+        ("0.005", "0.005"),
+        (".50", "0.50"),
+        ("5.", "5"),
+    ],
 )
 def test_amounts(value: object, expected: str) -> None:
     """Amounts keep the digits that the answer has."""
     assert (Decimal(expected), 0) == amount(value)
 
 
-@pytest.mark.parametrize("value", ["-0.01", -1, True, float("nan"), "12,50", "€12", "", [], 2**54, 1e300])
+@pytest.mark.parametrize("value", ["-0.01", -1, True, float("nan"), "12,50", "€12", ".", [], 2**54, 1e300])
 def test_invalid_amounts(value: object) -> None:
     """Amounts below 0, and what is no number, are invalid."""
     assert (INVALID, 1) == amount(value)
 
 
 def test_absent_amount() -> None:
-    """A null amount is none."""
-    assert (None, 0) == amount(None)
+    """A null or empty amount is none."""
+    assert (None, 0) == amount(None) == amount("")
 
 
 @pytest.mark.parametrize(
@@ -329,12 +345,14 @@ def test_times_against_datetime(moment: datetime, minutes: int) -> None:
         {"campaign_id": True},
         {"campaign_id": -1},
         {"campaign_id": 1.5},
-        {"campaign_id": 2**60},
+        {"campaign_id": 1e17},
+        {"campaign_id": ""},
         {"type": None},
         {"type": "  "},
         {"type": 3},
         {"campaign_start_at": None},
         {"campaign_start_at": "soon"},
+        {"campaign_start_at": "0000-00-00 00:00:00"},
     ],
 )
 def test_unreadable_rows_are_skipped_and_counted(broken: dict[str, object]) -> None:
@@ -351,6 +369,12 @@ def test_readable_identities() -> None:
     assert (111, "web push") == (page.rows[0].campaign_id, page.rows[0].channel)
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, 2**64 + 1, 10**40 + 1])
+def test_identifiers_have_no_upper_bound(number: int) -> None:
+    """No digit of a large campaign_id is lost, be it a number or a string."""
+    assert [number, number] == [read(campaign_id=value).rows[0].campaign_id for value in (number, str(number))]
+
+
 def test_texts() -> None:
     """Titles are taken as they are: null is empty, and what UTF-8 can't say is replaced."""
     titles = [None, "", '😀 שלום\n"x"', "bad \ud800 half", 17]
@@ -359,7 +383,21 @@ def test_texts() -> None:
     assert expected == [one.title for one in page.rows]
 
 
-@pytest.mark.parametrize(("text", "stop", "invalid"), [(None, None, 0), ("", None, 0), ("never", None, 1)])
+@pytest.mark.parametrize(
+    ("text", "stop", "invalid"),
+    [
+        (None, None, 0),
+        ("", None, 0),
+        ("0000-00-00 00:00:00", None, 0),
+        ("0001-01-01T00:00:00Z", None, 0),
+        ("9999-12-31 23:59:59+00", None, 0),
+        ("infinity", None, 0),
+        ("-Infinity", None, 0),
+        ("never", None, 1),
+        ("2025-02-29 00:00:00", None, 1),
+        (17, None, 1),
+    ],
+)
 def test_stop(text: object, stop: float | None, invalid: int) -> None:
     """A campaign may have no end; one that can't be read is counted, and the row stays."""
     page = parse.conversions(reply([CONVERSION_EXAMPLE | {"campaign_stop_at": text}]))
@@ -383,6 +421,89 @@ def test_rows_of_the_test_server() -> None:
     """The rows that other tests serve are rows of the vendor's page."""
     assert frozenset() == parse.statistics(reply([row(1, START)])).unknown
     assert frozenset() == parse.conversions(reply([conversion(1, START)])).unknown
+
+
+ANSWERS = Path(__file__).parent / "answers"
+
+
+def answer(name: str) -> Page[Any]:
+    """Read one of the stored answers."""
+    read_page = parse.statistics if name.startswith("statistics") else parse.conversions
+    return read_page(reply((ANSWERS / f"{name}.json").read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("statistics-object-with-numeric-keys", [111, 113]),
+        ("statistics-data-with-numeric-keys", [111, 113]),
+        ("statistics-nested-data-items", [111]),
+        ("statistics-one-invalid-byte", [111, 113]),
+        ("statistics-64-bit-ids", [1234567890123456789, 1234567890123456790]),
+        ("statistics-empty-strings", [111, 113]),
+        ("conversions-empty-strings", [111]),
+        ("conversions-stop-infinity", [111]),
+        ("conversions-stop-zero-date", [111]),
+        ("conversions-amount-without-leading-zero", [111]),
+    ],
+)
+def test_answers_of_servers_in_the_field(name: str, ids: list[int]) -> None:
+    """What PHP and databases make of an answer costs no campaign and counts as nothing invalid."""
+    page = answer(name)
+    assert ids == [one.campaign_id for one in page.rows]
+    assert {} == page.invalid
+
+
+def test_values_of_servers_in_the_field() -> None:
+    """Empty strings and odd stop times are none; a broken byte is replaced in its title alone."""
+    assert ["Caf\ufffd", "Autumn"] == [one.title for one in answer("statistics-one-invalid-byte").rows]
+    first = answer("statistics-empty-strings").rows[0]
+    assert (None, None, 1000) == (first.counts.opened, first.counts.complaint, first.counts.sent)
+    empty = answer("conversions-empty-strings").rows[0]
+    assert (None, None, None) == (empty.deposits, empty.amount, empty.converted_users)
+    assert None is answer("conversions-stop-infinity").rows[0].stop
+    assert None is answer("conversions-stop-zero-date").rows[0].stop
+    assert Decimal("0.5") == answer("conversions-amount-without-leading-zero").rows[0].amount
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_encodings(encoding: str) -> None:
+    """An answer may be in any encoding of Unicode, with or without a byte order mark."""
+    page = parse.statistics(reply(json.dumps([EXAMPLE], ensure_ascii=False).encode(encoding)))
+    assert EXAMPLE["message_title"] == page.rows[0].title
+
+
+def test_unchanged_row_is_not_parsed_again() -> None:
+    """A row that comes again byte by byte is the same object, in whatever company; a changed one is not."""
+    reader = parse.statistics_reader()
+    first, second = reader(reply([EXAMPLE, EXAMPLE | {"campaign_id": 112}])).rows
+    changed, same = reader(reply([EXAMPLE | {"sent": 12501}, EXAMPLE | {"campaign_id": 112}])).rows
+    assert same is second
+    assert (12501, 12500) == (changed.counts.sent, first.counts.sent)
+
+
+def test_reader_repeats_what_was_invalid() -> None:
+    """Invalid values and unknown fields are told again with a row that isn't parsed again."""
+    reader = parse.statistics_reader()
+    for _ in range(2):
+        page = reader(reply([EXAMPLE | {"sent": True, "colour": "red"}, EXAMPLE | {"type": None}]))
+        assert ({"sent": 1, "type": 1}, {"colour"}) == (page.invalid, page.unknown)
+
+
+def test_reader_keeps_one_row_of_each_message() -> None:
+    """Rows that changed take the place of their former selves, so memory doesn't grow with time."""
+    reader = parse.statistics_reader()
+    for sent in range(50):
+        reader(reply([EXAMPLE | {"sent": sent}, EXAMPLE | {"sent": sent, "message_title": "B"}]))
+    assert 2 == len(reader._parsed)
+
+
+def test_reader_begins_anew_when_it_keeps_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept has an upper bound, however many campaigns there are."""
+    monkeypatch.setattr(parse, "MOST_KEPT", 10)
+    reader = parse.statistics_reader()
+    page = reader(reply([EXAMPLE | {"campaign_id": number} for number in range(25)]))
+    assert (25, 5) == (len(page.rows), len(reader._parsed))
 
 
 JSON = st.recursive(
@@ -418,7 +539,7 @@ def test_any_json_is_read_or_refused(document: object) -> None:
             continue
         assert len(page.rows) <= page.size
         for one in page.rows:
-            assert 0 <= one.campaign_id <= parse.LARGEST
+            assert one.campaign_id >= 0
             assert one.channel
             (one.channel + one.title).encode()
 
