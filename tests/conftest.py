@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 # How long an example takes depends on what else the machine does; the suite has time limits of its own.
 hypothesis.settings.register_profile("exporter", deadline=None)
-hypothesis.settings.load_profile("exporter")
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=10, stateful_step_count=15)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exporter"))
 
 _CI = os.environ.get("CI") == "true"
 
