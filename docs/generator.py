@@ -108,8 +108,9 @@ def flags() -> Iterator[str]:
     parser = cli._parser()  # noqa: SLF001 - nobody else needs it
     yield "# Commands and flags"
     yield ""
-    yield "A flag beats the environment, which beats the file. `--config.file`, `--log.level` and `--log.format`"
-    yield "go with every command. Exit codes: 0 for success, 1 for a failure, 2 for a wrong flag or configuration."
+    yield "A flag beats the environment, which beats the file. `--config.file`, `--log.level` and"
+    yield "`--log.format` go with every command. Exit codes: 0 for success, 1 for a failure, 2 for a wrong"
+    yield "flag or configuration."
     yield ""
     yield "## `intarget-exporter`"
     yield ""
@@ -155,10 +156,11 @@ def configuration() -> Iterator[str]:
     schema = json_schema()
     yield "# Configuration"
     yield ""
-    yield "[config.example.yaml](../config.example.yaml) has every key with its default and what speaks for"
-    yield "another value; [schema.json](../exporter/config/schema.json) is the JSON Schema, with which"
-    yield "editors complete and check. Durations are `500ms`, `30s`, `5m`, `1h30m`, `14d`, `2w`. Outside of lists,"
-    yield "every key can be set in the environment too: `poll.window` is `INTARGET_EXPORTER_POLL_WINDOW`."
+    yield "[config.example.yaml](../config.example.yaml) has every key with its default and what speaks"
+    yield "for another value; [schema.json](../exporter/config/schema.json) is the JSON Schema, with which"
+    yield "editors complete and check. Durations are `500ms`, `30s`, `5m`, `1h30m`, `14d`, `2w`. Outside"
+    yield "of lists, every key can be set in the environment too: `poll.window` is"
+    yield "`INTARGET_EXPORTER_POLL_WINDOW`."
     yield ""
     yield from table(("key", "default", "meaning"), _keys(schema, schema, ""))
 
