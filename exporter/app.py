@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import threading
@@ -11,29 +10,26 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from exporter import __version__, simulator
-from exporter.api.fields import COUNTER_FIELDS
-from exporter.config.model import Config
+from exporter import __version__
 from exporter.errors import ConfigError, StateError, StateLockedError
 from exporter.exposition.exposition import Exposition, Response, SelfMetrics
 from exporter.logs import fields
-from exporter.poller import AccountPoller, Surroundings, together
-from exporter.tracking.model import AccountSnapshot, Snapshot
+from exporter.polling.account import AccountPoller
+from exporter.tracking.model import Snapshot
 from exporter.tracking.state_file import State
 from exporter.web import Site, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from exporter.config.model import Config
     from exporter.status import AccountStatus
-    from exporter.tracking.model import CampaignSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +39,6 @@ PRUNING: Final = 86400.0
 """Seconds between two prunings of the archive."""
 MOST_POLLS: Final = 1000
 """Polls that may run at once: each account's two, so that no account waits for another one."""
-
-
-class Loader(Protocol):
-    """Loads the configuration anew; raises ConfigError."""
-
-    def __call__(self) -> Config:
-        """Return the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +54,14 @@ class Options:
 
 
 class App:
-    """One running exporter. `load` is called once at the start and again by each reload."""
+    """One running exporter.
 
-    def __init__(self, load: Loader, options: Options, *, wall: Callable[[], float] = time.time) -> None:
+    `load` returns the configuration or raises ConfigError; it is called at the start and by each reload.
+    """
+
+    def __init__(
+        self, load: Callable[[], Config], options: Options, *, wall: Callable[[], float] = time.time
+    ) -> None:
         self._load = load
         self._options = options
         self._wall = wall
@@ -187,18 +181,19 @@ class App:
                 poller.stop()
                 if name not in stay or not same:  # what is said of the others goes on
                     self._metrics.remove_account(name)
-        around = Surroundings(
-            state=self._state,
-            metrics=self._metrics,
-            publish=self._publish,
-            wall=self._wall,
-            monotonic=time.monotonic,
-        )
         for account in config.accounts:
             if account.name in kept:
                 pollers[account.name] = self._pollers[account.name]
             else:
-                pollers[account.name] = AccountPoller(account, config, around)
+                pollers[account.name] = AccountPoller(
+                    account,
+                    config,
+                    state=self._state,
+                    metrics=self._metrics,
+                    publish=self._publish,
+                    wall=self._wall,
+                    monotonic=time.monotonic,
+                )
         self._pollers = pollers
         self._config = config
         for name, poller in pollers.items():
@@ -301,159 +296,3 @@ class App:
 def _why_stale(account: AccountStatus) -> str:
     errors = [f"{one.resource}: {one.error}" for one in account.resources if one.error is not None]
     return "its data are stale; " + ("; ".join(errors) or "no poll has ended for too long")
-
-
-# Demo
-
-
-def run_demo(scenario: str, options: Options) -> None:
-    """Poll and serve the bundled simulator, with nothing on disk. Raises as `App.run`."""
-    with simulator.serve(simulator.demo(time.time, scenario)) as server:
-        App(lambda: demo_config(server.url), options).run()
-
-
-def demo_config(base_url: str) -> Config:
-    """Return the configuration of the demo, whose campaigns take minutes instead of days."""
-    return Config.model_validate(
-        {
-            "accounts": [
-                {
-                    "name": "demo",
-                    "access_token": simulator.DEMO_TOKEN,
-                    "base_url": base_url,
-                    "currency": "EUR",
-                }
-            ],
-            "poll": {
-                "refresh": [
-                    {"younger_than": "1d", "every": "5s"},
-                    {"younger_than": "14d", "every": "1m"},
-                ],
-                "still_sending": {"lookback": "1d", "every": "30s"},
-                "conversions_every": "15s",
-                "stale_after": "2m",
-            },
-            "api": {"requests_per_second": 20.0, "timeout": "5s", "deadline": "30s"},
-            "metrics": {"zero_hold": "20s"},
-            "state": {"path": None},
-        }
-    )
-
-
-def wait_for_signal() -> None:
-    """Return once SIGTERM or SIGINT has come."""
-    came = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: came.set())
-    came.wait()
-
-
-# Once
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """What one poll of every account brought; `failed` names the accounts of which one didn't succeed."""
-
-    exposition: str
-    reconciliation: str
-    failed: tuple[str, ...]
-
-
-def poll_once(config: Config) -> Once:
-    """Poll every account once, all at the same time; the state is read, not written. Raises ConfigError."""
-    config.check_tokens()
-    metrics = SelfMetrics()
-    try:
-        state = State.open_readonly(config.state.path, clock=time.time)
-    except StateError as error:
-        log.warning("polling without the state file", extra=fields(error=str(error)))
-        state = State.open(None, clock=time.time)
-    around = Surroundings(
-        state=state,
-        metrics=metrics,
-        publish=lambda: None,
-        wall=time.time,
-        monotonic=time.monotonic,
-        save=False,
-    )
-    pollers = [AccountPoller(account, config, around) for account in config.accounts]
-    together(partial(poller.poll, resource) for poller in pollers for resource in poller.intervals)
-    snapshot = Snapshot(tuple(poller.unheld() for poller in pollers))
-    exposition = Exposition(
-        metrics,
-        per_message=config.metrics.per_message,
-        created_timestamps=config.metrics.created_timestamps,
-    )
-    exposition.publish(snapshot)
-    for poller in pollers:
-        poller.stop()
-    state.close()
-    return Once(
-        exposition=exposition.respond(None, None).body.decode(),
-        reconciliation=_reconciliation(snapshot, [poller.status() for poller in pollers]),
-        failed=tuple(poller.name for poller in pollers if not poller.succeeded),
-    )
-
-
-def _reconciliation(snapshot: Snapshot, statuses: Sequence[AccountStatus]) -> str:
-    """Return vendor and exported values of every campaign as JSON."""
-    accounts = [
-        _reconciled_account(account, status)
-        for account, status in zip(snapshot.accounts, statuses, strict=True)
-    ]
-    return json.dumps({"accounts": accounts}, ensure_ascii=False, indent=2) + "\n"
-
-
-def _reconciled_account(account: AccountSnapshot, status: AccountStatus) -> dict[str, Any]:
-    return {
-        "account": account.account,
-        "currency": account.currency,
-        "resources": {
-            resource.resource: {
-                "success": resource.error is None,
-                "error": resource.error,
-                "reason": resource.reason,
-                "incomplete": resource.incomplete,
-            }
-            for resource in status.resources
-        },
-        "campaigns": [_reconciled_campaign(campaign) for campaign in account.campaigns],
-        "channels": {
-            channel.channel: dict(zip(COUNTER_FIELDS, channel.values, strict=True))
-            for channel in account.channels
-        },
-    }
-
-
-def _reconciled_campaign(campaign: CampaignSnapshot) -> dict[str, Any]:
-    counters = {
-        name: {
-            "vendor": vendor,
-            "exported": exported,
-            "held": None if exported is None or vendor is None else max(0, exported - vendor),
-            "corrections": steps,
-        }
-        for name, vendor, exported, steps in zip(
-            COUNTER_FIELDS, campaign.vendor, campaign.values, campaign.corrections, strict=True
-        )
-        if vendor is not None or exported is not None
-    }
-    return {
-        "campaign_id": campaign.campaign_id,
-        "channel": campaign.channel,
-        "start": datetime.fromtimestamp(campaign.start, UTC).isoformat(),
-        "campaign_name": campaign.campaign_name,
-        "message_title": campaign.message_title,
-        "counters": counters,
-        "conversions": [
-            {
-                "event": one.event,
-                "period": one.period,
-                "deposits": one.deposits,
-                "amount": None if one.amount is None else str(one.amount),
-                "converted_users": one.converted_users,
-            }
-            for one in campaign.conversions
-        ],
-    }

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from exporter import __version__, app, logs, simulator
+from exporter import __version__, app, demo, logs, once, simulator
 from exporter.backfill import backfill
 from exporter.config.loading import load
 from exporter.doctor import report as doctor
@@ -96,7 +96,7 @@ def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if parsed.demo and parsed.config_file:
         raise _UsageError("--demo goes without --config.file: it polls nothing but the simulator")
     if parsed.demo:
-        app.run_demo(parsed.scenario, options)
+        demo.run_demo(parsed.scenario, options)
     else:
         app.App(_loader(parsed, environ), options).run()
     return OK
@@ -104,7 +104,7 @@ def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = _only(_loader(parsed, environ)(), parsed.account)
-    result = app.poll_once(config)
+    result = once.poll_once(config)
     sys.stdout.write(result.exposition if parsed.output == "text" else result.reconciliation)
     sys.stdout.flush()
     for name in result.failed:
@@ -172,8 +172,16 @@ def _simulate(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     with server:
         sys.stdout.write(f"scenario {parsed.scenario}: {server.url} (access-token={parsed.token})\n")
         sys.stdout.flush()
-        app.wait_for_signal()
+        _wait_for_signal()
     return OK
+
+
+def _wait_for_signal() -> None:
+    """Return once SIGTERM or SIGINT has come."""
+    came = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: came.set())
+    came.wait()
 
 
 def _only(config: Config, names: Sequence[str]) -> Config:
@@ -308,15 +316,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"intarget-exporter, version {__version__}")
     _add_serving_flags(parser)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    once = commands.add_parser(
+    single = commands.add_parser(
         "once",
         parents=[_common(configured=True)],
         allow_abbrev=False,
         help="poll every account once and print the exposition",
         description="Poll every account once and print the exposition. Exit code 1 if an account failed.",
     )
-    _add_account(once)
-    once.add_argument(
+    _add_account(single)
+    single.add_argument(
         "--output",
         choices=("text", "json"),
         default="text",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceStatus:
-    """How the polling of one resource goes. `error` is a sentence for people; `reason` its label value."""
+    """How the polling of one resource goes. `error` is a sentence for people; `reason` its label value.
+
+    `failed_jobs` names the parts of a poll besides the window that failed last, with a sentence for each.
+    """
 
     resource: str
     interval: float
@@ -18,6 +25,7 @@ class ResourceStatus:
     error: str | None = None
     reason: str | None = None
     incomplete: bool = False
+    failed_jobs: Mapping[str, str] = field(default_factory=dict)
     requests_per_hour: float = 0.0
     page_cap: str = "unknown"
 

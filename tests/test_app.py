@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exporter import app
+from exporter import app, demo, once
 from exporter.app import App, Options
 from exporter.config.loading import load
 from exporter.errors import ConfigError, StateLockedError
-from exporter.poller import AccountPoller
+from exporter.polling.account import AccountPoller
 from exporter.tracking.state_file import State
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, ApiServer, Asked, conversion, row
 from tests._program import Program, Samples, run, until
@@ -178,7 +178,7 @@ def test_once_reports_which_account_failed(site: Site) -> None:
     site.add("good")
     site.add("bad").api.tokens = frozenset()
     site.write(state={"path": None})
-    result = app.poll_once(site.load())
+    result = once.poll_once(site.load())
     assert ("bad",) == result.failed
     found = Samples(result.exposition)
     assert {"good": 1250} == {dict(labels)["account"]: value for labels, value in found.series(SENT).items()}
@@ -191,7 +191,7 @@ def test_once_reports_which_account_failed(site: Site) -> None:
 
 def test_the_demo_keeps_nothing() -> None:
     """Its configuration has no state file."""
-    assert app.demo_config("http://127.0.0.1:1").state.path is None
+    assert demo.demo_config("http://127.0.0.1:1").state.path is None
 
 
 def test_pruning_and_ticks_survive_faults(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import __version__, app, cli, simulator
+from exporter import __version__, app, cli, demo, once, simulator
 from exporter.backfill import backfill
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, StateLockedError
@@ -34,7 +34,7 @@ BACKFILL = ("backfill", "--from=2026-01-01", "--to=2026-01-31", "--output=out")
 def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the process's logs and environment out of it."""
     monkeypatch.setattr(cli.logs, "setup", lambda *_: None)
-    monkeypatch.setattr(app, "wait_for_signal", lambda: pytest.fail("it was started"))
+    monkeypatch.setattr(cli, "_wait_for_signal", lambda: pytest.fail("it was started"))
     for name in list(cli.os.environ):
         if name.startswith("INTARGET_"):
             monkeypatch.delenv(name)
@@ -250,11 +250,11 @@ def test_accounts_of_once(
     """`once` polls the accounts named, in their order and each once; text or json; 1 if one failed."""
     polled: list[list[str]] = []
 
-    def poll(config: Config) -> app.Once:
+    def poll(config: Config) -> once.Once:
         polled.append([account.name for account in config.accounts])
-        return app.Once("text\n", "json\n", ("main",) if len(polled) == 3 else ())
+        return once.Once("text\n", "json\n", ("main",) if len(polled) == 3 else ())
 
-    monkeypatch.setattr(app, "poll_once", poll)
+    monkeypatch.setattr(once, "poll_once", poll)
     assert 0 == run("once", "--config.file", file)
     assert 0 == run("once", "--config.file", file, "--account=other", "--account=other", "--output=json")
     assert 1 == run("once", "--config.file", file)
@@ -346,10 +346,10 @@ def test_errors_become_lines(
     ]
     for error, code, said in cases:
 
-        def fail(_: Config, error: BaseException = error) -> app.Once:
+        def fail(_: Config, error: BaseException = error) -> once.Once:
             raise error
 
-        monkeypatch.setattr(app, "poll_once", fail)
+        monkeypatch.setattr(once, "poll_once", fail)
         assert code == run("once", "--config.file", file)
         assert said == capsys.readouterr().err
 
@@ -380,7 +380,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo needs no configuration, and takes a scenario."""
     run_with: list[tuple[str, app.Options]] = []
-    monkeypatch.setattr(app, "run_demo", lambda *given: run_with.append(given))
+    monkeypatch.setattr(demo, "run_demo", lambda *given: run_with.append(given))
     assert 0 == run("--demo", "--scenario=bounce-spike", "--web.listen-address=:0")
     assert [("bounce-spike", app.Options((":0",)))] == run_with
 

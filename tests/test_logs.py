@@ -100,7 +100,7 @@ def test_logfmt_line(out: io.StringIO) -> None:
     setup("info", "logfmt", out)
     record = logging.makeLogRecord(
         {
-            "name": "exporter.poller",
+            "name": "exporter.api",
             "levelno": logging.INFO,
             "levelname": "INFO",
             "created": 1795453500.12,
@@ -115,7 +115,7 @@ def test_logfmt_line(out: io.StringIO) -> None:
 
     assert [
         (
-            'ts=2026-11-23T17:05:00.120Z level=info logger=exporter.poller msg="poll done" account=main rows=3 '
+            'ts=2026-11-23T17:05:00.120Z level=info logger=exporter.api msg="poll done" account=main rows=3 '
             'seconds=0.25 ok=true error=null why="say \\"no\\"" empty="" ids="[1, 2]"'
         ),
     ] == lines(out)
@@ -124,7 +124,7 @@ def test_logfmt_line(out: io.StringIO) -> None:
 def test_json_line(out: io.StringIO) -> None:
     """A JSON line has the same pairs, typed."""
     setup("info", "json", out)
-    logging.getLogger("exporter.poller").warning(
+    logging.getLogger("exporter.api").warning(
         "poll done", extra=fields(account="Ünï", rows=3, nan=float("nan"), ok=False)
     )
     (line,) = lines(out)
@@ -133,7 +133,7 @@ def test_json_line(out: io.StringIO) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", pairs.pop("ts"))
     assert {
         "level": "warning",
-        "logger": "exporter.poller",
+        "logger": "exporter.api",
         "msg": "poll done",
         "account": "Ünï",
         "rows": 3,

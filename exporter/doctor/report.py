@@ -25,7 +25,8 @@ from exporter.config.durations import format_duration
 from exporter.errors import ConfigError, DeadlineError, InternalError, PollError, StateError
 from exporter.exposition.exposition import Exposition, SelfMetrics
 from exporter.logs import redact
-from exporter.poller import HOUR, AccountPoller, Surroundings, together
+from exporter.polling.account import AccountPoller
+from exporter.polling.threads import run_concurrently
 from exporter.tracking.model import Snapshot
 from exporter.tracking.state_file import State, holder
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 OK, WARNING, PROBLEM = LEVELS = ("ok", "warning", "problem")
 """What a finding can be, from good to bad."""
 
+HOUR: Final = 3600.0
 CLOCK_TOLERANCE: Final = 60.0
 """Seconds by which the API's clock may differ from ours without a warning."""
 
@@ -154,18 +156,18 @@ def examine(config: Config, *, wall: Callable[[], float], monotonic: Callable[[]
     at = wall()
     state, state_findings = _examine_state(config, wall)
     metrics = SelfMetrics()
-    around = Surroundings(
-        state=state, metrics=metrics, publish=lambda: None, wall=wall, monotonic=monotonic, save=False
-    )
-    examinations = [_Examination(account, config, around) for account in config.accounts]
-    together(partial(one.ask, resource) for one in examinations for resource in one.poller.intervals)
-    together(partial(one.poller.poll, resource) for one in examinations for resource in one.answers)
+    examinations = [
+        _Examination(account, config, state=state, metrics=metrics, wall=wall, monotonic=monotonic)
+        for account in config.accounts
+    ]
+    run_concurrently(partial(one.ask, resource) for one in examinations for resource in one.poller.intervals)
+    run_concurrently(partial(one.poller.poll, resource) for one in examinations for resource in one.answers)
     exposition = Exposition(
         metrics,
         per_message=config.metrics.per_message,
         created_timestamps=config.metrics.created_timestamps,
     )
-    exposition.publish(Snapshot(tuple(one.poller.unheld() for one in examinations)))
+    exposition.publish(Snapshot(tuple(one.poller.snapshot_without_holds() for one in examinations)))
     series = exposition.series()
     accounts = tuple(one.report(series.get(one.account.name, 0)) for one in examinations)
     for one in examinations:
@@ -268,11 +270,29 @@ class _Answer:
 class _Examination:
     """Asks one account, and says what was found. `ask` and `poller.poll` may run at the same time."""
 
-    def __init__(self, account: AccountConfig, config: Config, around: Surroundings) -> None:
+    def __init__(
+        self,
+        account: AccountConfig,
+        config: Config,
+        *,
+        state: State,
+        metrics: SelfMetrics,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
         self.account = account
         self._config = config
-        self._wall = around.wall
-        self.poller = AccountPoller(account, config, around)
+        self._wall = wall
+        self.poller = AccountPoller(
+            account,
+            config,
+            state=state,
+            metrics=metrics,
+            publish=lambda: None,
+            wall=wall,
+            monotonic=monotonic,
+            save=False,
+        )
         self.answers: dict[str, _Answer] = {}
         self._failures: dict[str, PollError] = {}
         self._asked: dict[str, float] = {}
@@ -427,7 +447,7 @@ class _Examination:
             text = "not estimated, since not all polls succeeded; see above"
             return Finding("requests", WARNING, text, values={"requests_per_hour": None})
         now = self._wall()
-        ages = {one.campaign_id: now - one.start for one in self.poller.unheld().campaigns}
+        ages = {one.campaign_id: now - one.start for one in self.poller.snapshot_without_holds().campaigns}
         requests = self._polled_with(STATISTICS)
         hourly = statistics_per_hour(poll, requests, tuple(ages.values()))
         text = (

@@ -14,7 +14,6 @@ from exporter.config.model import Config, PollConfig
 from exporter.doctor import report as doctor
 from exporter.doctor.report import OK, PROBLEM, WARNING, Finding, Report
 from exporter.exposition.exposition import SelfMetrics
-from exporter.poller import Surroundings
 from exporter.tracking.state_file import State
 from tests._accounts import everything
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, conversion, row, spread
@@ -189,9 +188,15 @@ def test_a_fault_of_the_exporter(server: ApiServer, monkeypatch: pytest.MonkeyPa
 def examination() -> Iterator[doctor._Examination]:
     """Return an account that wasn't asked yet."""
     with closing(State.open(None, clock=time.time)) as state:
-        around = Surroundings(state, SelfMetrics(), lambda: None, time.time, time.monotonic)
         settings = config(account("http://127.0.0.1:9"), api={"timeout": "10s"})
-        one = doctor._Examination(settings.accounts[0], settings, around)
+        one = doctor._Examination(
+            settings.accounts[0],
+            settings,
+            state=state,
+            metrics=SelfMetrics(),
+            wall=time.time,
+            monotonic=time.monotonic,
+        )
         yield one
         one.poller.stop()
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import pytest
 
-import exporter.poller
 from exporter.api import client
-from exporter.api.fields import COUNTER_FIELDS
 from exporter.api.model import Query, Reply
 from exporter.config.model import Config
 from exporter.errors import (
@@ -30,7 +29,7 @@ from exporter.errors import (
     TooLargeError,
 )
 from exporter.exposition.exposition import Exposition, SelfMetrics
-from exporter.poller import AccountPoller, Surroundings
+from exporter.polling.account import AccountPoller
 from exporter.tracking.model import Snapshot
 from exporter.tracking.state_file import State
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, Asked, conversion, row, spread
@@ -89,7 +88,7 @@ class Client:
 class World:
     """An account, its API, and whoever scrapes it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.api = Api()
         self.clock = Clock()
         self.metrics = SelfMetrics()
@@ -102,11 +101,6 @@ class World:
             "api": {"concurrency": 1, "requests_per_second": 100_000.0, "retries": 0},
         }
 
-        def make(_settings: object, **given: Any) -> Client:  # noqa: ANN401 - as ApiClient takes them
-            return Client(self.api, self.clock, given["stop"], given["on_request"])
-
-        monkeypatch.setattr(exporter.poller, "ApiClient", make)
-
     def start(self, *, save: bool = True, **sections: Any) -> AccountPoller:  # noqa: ANN401 - of the config
         """Begin to poll, as after a (re)start."""
         for section, keys in sections.items():
@@ -118,8 +112,17 @@ class World:
             self.published += 1
             self.exposition.publish(Snapshot((self.poller.snapshot,)))
 
-        around = Surroundings(self.state, self.metrics, publish, self.clock, self.clock, save=save)
-        self.poller = AccountPoller(config.accounts[0], config, around)
+        self.poller = AccountPoller(
+            config.accounts[0],
+            config,
+            state=self.state,
+            metrics=self.metrics,
+            publish=publish,
+            wall=self.clock,
+            monotonic=self.clock,
+            save=save,
+            connect=partial(Client, self.api, self.clock),
+        )
         return self.poller
 
     def poll(self, resource: str = "statistics", *, at: float | None = None) -> bool:
@@ -151,9 +154,9 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world() -> Iterator[World]:
     """Return a world whose API kept to the documented parameters when the test ends."""
-    one = World(monkeypatch)
+    one = World()
     yield one
     if one.poller is not None:
         one.poller.stop()
@@ -259,6 +262,45 @@ def test_discovery_can_be_off(world: World) -> None:
     assert [] == world.asked("send")
 
 
+def test_a_failed_search_fails_no_poll(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that refuses to be searched for old campaigns costs nothing of the window; that is told."""
+    world.api.rows[STATISTICS] = [row(7, NOW - 60 * DAY, sent=5000), row(9, NOW - HOUR)]
+    world.api.sent = {7: [NOW - 100]}
+    world.api.fault = lambda asked: (500, {}, b"") if asked.kind == "send" else None
+    poller = world.start(poll={"conversions_every": None})
+    assert world.poll()
+    assert (1250, 1, 1) == (
+        world.value(SENT),
+        world.value("intarget_up"),
+        world.value("intarget_results_incomplete", resource="statistics"),
+    )
+    assert {"still sending": "status 500"} == poller.status().resources[0].failed_jobs
+    assert "part of a poll failed" in caplog.text
+    world.api.fault = lambda _: None
+    assert world.poll(at=NOW + 300)
+    assert (6250, 0) == (
+        world.value(SENT),
+        world.value("intarget_results_incomplete", resource="statistics"),
+    )
+    assert {} == poller.status().resources[0].failed_jobs
+
+
+def test_a_moved_campaign_that_cannot_be_read_again_waits(world: World) -> None:
+    """While it can't be read by its id it keeps its values, rather than counting under both starts."""
+    moving = row(1, NOW - 5 * DAY, sent=1000)
+    world.api.rows[STATISTICS] = [moving, row(2, NOW - HOUR, sent=10)]
+    world.start(poll={"still_sending": None})
+    world.poll()
+    moving.update(row(1, NOW - HOUR, sent=1100))
+    world.api.rows[STATISTICS][1]["sent"] = 11
+    world.api.fault = lambda asked: (500, {}, b"") if asked.kind == "ids" else None
+    assert world.poll(at=NOW + 300)
+    assert (1000, 11) == (world.value(SENT, campaign_id="1"), world.value(SENT, campaign_id="2"))
+    world.api.fault = lambda _: None
+    assert world.poll(at=NOW + 600)
+    assert (1100, 101) == (world.value(SENT, campaign_id="1"), world.value(CHANNEL_SENT))
+
+
 # Conversions
 
 
@@ -298,7 +340,6 @@ def test_conversions_can_be_off(world: World) -> None:
     """With conversions_every: null there is no such resource: not asked, not waited for, not in any metric."""
     poller = world.start(poll={"conversions_every": None})
     assert world.poll()
-    assert not world.poll("conversions")
     assert (["statistics"], True) == (list(poller.intervals), poller.succeeded)
     assert 0 == world.api.count(CONVERSIONS)
     assert 1 == world.value("intarget_up")
@@ -380,7 +421,7 @@ def test_each_failure_has_its_reason(
     def fail(*_: object, **__: object) -> Reply:
         raise error("words for people")
 
-    monkeypatch.setattr(poller._api, "get", fail)
+    monkeypatch.setattr(poller._client, "get", fail)
     assert not world.poll()
     reason = getattr(error, "reason", "")
     for resource, expected in (("statistics", 1), ("conversions", 0)):
@@ -400,12 +441,11 @@ def test_a_fault_of_our_own_is_internal(
     """A bug while reading counts as internal, is logged, and the next poll is as good as any."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
     poller = world.start()
-    monkeypatch.setattr(poller._statistics, "read", lambda _: 1 / 0)
+    monkeypatch.setattr(poller._pollers["statistics"], "ask", lambda *_: 1 / 0)
     assert not world.poll()
     assert 1 == world.value("intarget_poll_failures_total", resource="statistics", reason="internal")
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
-    monkeypatch.setattr(poller._statistics, "read", exporter.poller.parse.statistics)
     assert world.poll(at=NOW + 300)
     assert 1250 == world.value(SENT)
 
@@ -539,13 +579,13 @@ def test_new_campaigns_are_held_at_0(world: World) -> None:
 
 
 def test_who_asks_only_once_sees_no_hold(world: World) -> None:
-    """`unheld` has the values, and what is published has the 0."""
+    """`snapshot_without_holds` has the values, and what is published has the 0."""
     poller = world.start()
     world.poll()
     world.api.rows[STATISTICS] = [row(1, NOW + 100)]
     world.poll(at=NOW + 300)
-    sent = COUNTER_FIELDS.index("sent")
-    assert (1250, 0) == (poller.unheld().campaigns[0].values[sent], poller.snapshot.campaigns[0].values[sent])
+    (free,), (held,) = poller.snapshot_without_holds().campaigns, poller.snapshot.campaigns
+    assert (1250, 0) == (free.values.sent, held.values.sent)
 
 
 def test_a_moved_campaign_counts_once(world: World) -> None:
@@ -667,7 +707,7 @@ def test_a_failing_state_is_counted_and_polling_goes_on(
         patch.setattr(world.state, "save", full)
         patch.setattr(world.state, "recall", full)
         assert world.poll()
-    assert (1250, 2) == (world.value(SENT), world.value("intarget_state_save_failures_total"))
+    assert (1250, 1) == (world.value(SENT), world.value("intarget_state_save_failures_total"))
     assert "state not saved" in caplog.text
     assert world.state.load("main") is None
     poller.tick()
@@ -716,7 +756,7 @@ def test_saved_before_published(world: World, monkeypatch: pytest.MonkeyPatch) -
     order: list[str] = []
     save = world.state.save
     monkeypatch.setattr(world.state, "save", lambda *given: (order.append("save"), save(*given)))
-    object.__setattr__(poller._around, "publish", lambda: order.append("publish"))
+    monkeypatch.setattr(poller, "_publish", lambda: order.append("publish"))
     world.poll()
     world.api.rows[STATISTICS] = [row(1, NOW + 100)]
     world.poll(at=NOW + 300)
@@ -797,13 +837,21 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
             }
         )
         metrics = SelfMetrics()
-        with_clock = Surroundings(State.open(None, clock=clock), metrics, lambda: None, clock, time.monotonic)
-        poller = AccountPoller(config.accounts[0], config, with_clock)
+        state = State.open(None, clock=clock)
+        poller = AccountPoller(
+            config.accounts[0],
+            config,
+            state=state,
+            metrics=metrics,
+            publish=lambda: None,
+            wall=clock,
+            monotonic=time.monotonic,
+        )
         for poll in (1, 2):
             assert not poller.poll("statistics")
             assert poll * requests == server.api.count()
         poller.stop()
-        with_clock.state.close()
+        state.close()
     found = Samples(metrics.render(openmetrics=False).decode())
     assert 2 == found.value("intarget_poll_failures_total", resource="statistics", reason=reason)
     assert 2 * requests == found.value("intarget_api_requests_total", resource="statistics", code=str(status))

@@ -1,0 +1,1 @@
+"""The polls of one account: what is due, read, tracked, saved, published."""

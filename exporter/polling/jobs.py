@@ -1,0 +1,61 @@
+"""What a poll reads besides the window; every job is a function of the poller and the poll."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exporter.polling.resource import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from exporter.api.model import R, Row
+    from exporter.polling.poll import Poll
+    from exporter.polling.resource_poller import ResourcePoller
+    from exporter.polling.store import AccountStore
+    from exporter.tracking.model import SavedCampaign
+
+
+def _read_old(poller: ResourcePoller[Any], poll: Poll[Any]) -> None:
+    with poller.store.lock:
+        old = poller.store.window.old_campaigns(poll.now)
+    poller.read_by_ids(poll, old)
+
+
+OLD: Job[Any] = Job("old campaigns", _read_old)
+"""Reads the tracked campaigns that started before the window, by their identifiers."""
+
+
+def _nothing_archived(_store: AccountStore, _rows: Iterable[Row]) -> Iterable[SavedCampaign]:
+    return ()
+
+
+class MovedCampaigns:
+    """Reads campaigns again whose start was changed: under both starts they would count twice.
+
+    `archived` returns what the archive has of the campaigns of some rows.
+    """
+
+    def __init__(
+        self, archived: Callable[[AccountStore, Iterable[Row]], Iterable[SavedCampaign]] = _nothing_archived
+    ) -> None:
+        self._archived = archived
+
+    def __call__(self, poller: ResourcePoller[R], poll: Poll[R]) -> None:
+        """Find and read them."""
+        rows = poll.collected.rows
+        store = poller.store
+        with store.lock:
+            moved = store.window.moved(poller.name, rows, self._archived(store, rows))
+        if not moved:
+            return
+        poll.unsettled = moved
+        again = poll.collector()
+        again.by_ids(moved)
+        unsure = moved - again.collected.ids
+        if unsure:  # more rows than can be proven by the id: what is at each of their starts now?
+            with store.lock:
+                starts = store.window.starts(poller.name, unsure)
+            starts |= {row.start for row in rows if row.campaign_id in unsure}
+            poll.collector().by_start(poller.cover_starts(starts))
+        poll.unsettled = frozenset()
