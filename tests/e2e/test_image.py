@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pytest
 
 from exporter import __version__
+from tests.deploy.test_lock import RUNTIME, pins
 from tests.e2e._debian import UnavailableError, base, run
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
 STOP_WITHIN = 5.0
 UID = PORT = 10095
+ANY_UID = 1_000_670_000
+"""A user as OpenShift chooses them, who isn't in /etc/passwd."""
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 COUNTER = "intarget_campaign_messages_sent_total"
 LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 
@@ -101,8 +105,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         _run(*buildah, "commit", "--quiet", "--rm", scratch, suite[1])
         options = ("--isolation=chroot", "--format=docker", "--pull-never", "--quiet")
         mounts = _pip_files(folder / "pip")
-        version = f"--build-arg=VERSION={__version__}"
-        _run(*buildah, "build", *options, *mounts, version, "--tag=intarget-exporter", ROOT)
+        arguments = (f"--build-arg=VERSION={__version__}", f"--build-arg=REVISION={REVISION}")
+        _run(*buildah, "build", *options, *mounts, *arguments, "--tag=intarget-exporter", ROOT)
         about = json.loads(_run(*buildah, "images", "--json", "intarget-exporter"))[0]
         inspected = json.loads(_run(*buildah, "inspect", "--type=image", "intarget-exporter"))
         container = _run(*buildah, "from", "--pull-never", "intarget-exporter")
@@ -198,8 +202,35 @@ def _as_first_process(image: Image, *command: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("launch", [_in_container, _as_first_process])
-def test_runs_and_stops(image: Image, launch: Callable[..., list[str]]) -> None:
+def _as_any_user(image: Image, *command: str) -> list[str]:
+    """Return the command that runs another as OpenShift does, and as hardened as it can be.
+
+    The user has any number and group 0, no capabilities and no way to get some; of the file system only the
+    state's directory and /tmp can be written.
+    """
+    config, root = image.config, str(image.root)
+    mounts = [
+        'mount --bind "$0" "$0"',
+        f'mount --bind "$0{config["WorkingDir"]}" "$0{config["WorkingDir"]}"',
+        'mount -o remount,bind,ro "$0"',
+        'mount -t tmpfs tmpfs "$0/tmp"',
+        'exec chroot "$0" "$@"',
+    ]
+    user = (f"--reuid={ANY_UID}", "--regid=0", "--clear-groups", "--bounding-set=-all", "--no-new-privs")
+    return [
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", " && ".join(mounts), root),
+        *("setpriv", *user, "--inh-caps=-all", "env", "--ignore-environment"),
+        *(f"--chdir={config['WorkingDir']}", *config["Env"], *command),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("launch", "uid", "capabilities"),
+    [(_in_container, UID, None), (_as_first_process, UID, None), (_as_any_user, ANY_UID, 0)],
+)
+def test_runs_and_stops(
+    image: Image, launch: Callable[..., list[str]], uid: int, capabilities: int | None
+) -> None:
     """The demo serves campaigns as a plain user, is healthy, and ends cleanly soon after SIGTERM."""
     command = launch(image, *image.config["Entrypoint"], "--demo", "--web.listen-address=127.0.0.1:0")
     with _running(command) as (process, output):
@@ -210,8 +241,11 @@ def test_runs_and_stops(image: Image, launch: Callable[..., list[str]]) -> None:
         assert pid is not None
         health = [part.replace(str(PORT), str(port)) for part in image.config["Healthcheck"]["Test"][1:]]
         check = launch(image, *health)
-        assert [str(UID)] * 4 == _status(pid, "Uid")
-        assert (launch is _as_first_process) == (_status(pid, "NSpid")[-1] == "1")
+        assert [str(uid)] * 4 == _status(pid, "Uid")
+        assert (launch is not _in_container) == (_status(pid, "NSpid")[-1] == "1")
+        if capabilities is not None:
+            assert capabilities == int(_status(pid, "CapBnd")[0], 16)
+            assert ["1"] == _status(pid, "NoNewPrivs")
         assert 0 == subprocess.run(check, check=False).returncode
         begun = time.monotonic()
         os.kill(pid, signal.SIGTERM)
@@ -228,15 +262,29 @@ def test_says_what_it_needs(image: Image) -> None:
     assert {f"{PORT}/tcp": {}} == config["ExposedPorts"]
     assert {config["WorkingDir"]: {}} == config["Volumes"]
     assert __version__ == config["Labels"]["org.opencontainers.image.version"]
+    assert REVISION == config["Labels"]["org.opencontainers.image.revision"]
 
 
-def test_may_write_its_state_and_nothing_else(image: Image) -> None:
+def test_has_the_locked_versions(image: Image) -> None:
+    """Of Python's packages there are the exporter and what is locked for this platform, and nothing else."""
+    locked = {f"{name}=={version}" for name, version, marker in pins(RUNTIME) if "win32" not in marker}
+    script = (
+        "from importlib.metadata import distributions\n"
+        "for d in distributions(): print(d.name.lower().replace('_', '-') + '==' + d.version)"
+    )
+    assert {*locked, f"intarget-exporter=={__version__}"} == set(
+        _run(*_in_container(image, "/opt/intarget-exporter/bin/python", "-c", script)).split()
+    )
+
+
+@pytest.mark.parametrize("launch", [_in_container, _as_any_user])
+def test_may_write_its_state_and_nothing_else(image: Image, launch: Callable[..., list[str]]) -> None:
     """The user can make the state file in the working directory, and change nothing of the program."""
     places = ["intarget-exporter.db", "/opt/intarget-exporter/x", "/etc/x", "/x"]
     script = (
         "import os, sys\nfor place in sys.argv[1:]: print(os.access(os.path.dirname(place) or '.', os.W_OK))"
     )
-    seen = _run(*_in_container(image, "python3", "-c", script, *places))
+    seen = _run(*launch(image, "python3", "-c", script, *places))
     assert ["True", "False", "False", "False"] == seen.split()
 
 
