@@ -11,20 +11,23 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.dashboards._world import tool
+from tests._program import run
+from tests._tools import tool
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROMETHEUS = ROOT / "grafana" / "prometheus" / "prometheus.yml"
 GRAFANA = ROOT / "grafana" / "provisioning"
+DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
+"""A variable with the value that it has where it isn't set."""
 
 
 def mounts(service: str) -> dict[str, Path]:
     """Return the mounted folders of the source tree by their place in the container."""
     found = {}
     for volume in SERVICES[service].get("volumes", ()):
-        source, target, *_ = volume.split(":")
+        source, target, *_ = DEFAULT.sub(r"\1", volume).split(":")
         if source.startswith("."):
             found[target] = ROOT / source
     return found
@@ -69,7 +72,7 @@ def test_mounts_exist(service: str) -> None:
     for source in mounts(service).values():
         assert source.is_dir()
     for volume in SERVICES[service].get("volumes", ()):
-        if volume.startswith("."):
+        if DEFAULT.sub(r"\1", volume).startswith("."):
             assert volume.endswith(":ro")
         else:
             assert volume.partition(":")[0] in COMPOSE["volumes"]
@@ -88,6 +91,17 @@ def test_no_secret_is_written_down() -> None:
 def test_the_demo_is_the_default() -> None:
     """Without any variable the exporter polls its simulator; one variable replaces its flags."""
     assert "${INTARGET_EXPORTER_ARGS:---demo}" == SERVICES["exporter"]["command"]
+
+
+def test_there_is_a_place_for_a_configuration(tmp_path: Path) -> None:
+    """The file that the comment names is mounted, good, and keeps its state on the volume."""
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    (named,) = re.findall(r"--config\.file=(\S+)", text)
+    file = in_tree("exporter", named)
+    done = run("check-config", f"--config.file={file}", cwd=tmp_path, env={"INTARGET_ACCESS_TOKEN": "x" * 20})
+    assert (0, "OK\n", "") == (done.returncode, done.stdout, done.stderr)
+    state = Path(yaml.safe_load(file.read_text(encoding="utf-8"))["state"]["path"])
+    assert f"exporter-state:{state.parent}" in SERVICES["exporter"]["volumes"]
 
 
 @pytest.mark.parametrize("service", ["prometheus", "alertmanager"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from tests import _program
@@ -22,14 +20,6 @@ KUSTOMIZE = ROOT / "deploy" / "kubernetes"
 KUBECTL = Path(sys.executable).with_name("kubectl")
 
 Json = dict[str, Any]
-
-
-def tool(name: str) -> str:
-    """Return the path of a program; skip the test where it is missing, which CI doesn't allow."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is missing")
-    return path
 
 
 def kustomize(folder: Path) -> list[Json]:

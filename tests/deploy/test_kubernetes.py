@@ -16,6 +16,7 @@ from cloudcoil.models.prometheus_operator import v1 as operator
 from deploy.generator import prometheus_rules
 from deploy.generator.__main__ import OUTPUT, RULES
 from exporter import __version__
+from tests._tools import tool
 from tests.deploy._objects import (
     KUSTOMIZE,
     ROOT,
@@ -26,7 +27,6 @@ from tests.deploy._objects import (
     of_kind,
     overlay,
     the,
-    tool,
 )
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """A real Prometheus that scrapes, relabels and evaluates what the ServiceMonitor and PrometheusRules say.
 
-The operator isn't here. A file with the labels that Kubernetes' service discovery sets replaces the discovery, and the
-relabelings that the operator adds of its own are written down here.
+The operator isn't here. A file with the labels that Kubernetes' service discovery sets stands for the discovery,
+and the relabelings that the operator adds of its own are written down here.
 """
 
 from __future__ import annotations

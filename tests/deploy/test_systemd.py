@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy._objects import tool
+from tests._tools import tool
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "intarget-exporter.service"
 EXPOSURE = 1.2
