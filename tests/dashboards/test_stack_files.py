@@ -96,7 +96,7 @@ def test_the_demo_is_the_default() -> None:
 def test_there_is_a_place_for_a_configuration(tmp_path: Path) -> None:
     """The file that the comment names is mounted, good, and keeps its state on the volume."""
     text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
-    (named,) = re.findall(r"--config\.file=(\S+)", text)
+    (named,) = re.findall(r"EXPORTER_ARGS=--config\.file=(\S+)", text)
     file = in_tree("exporter", named)
     done = run("check-config", f"--config.file={file}", cwd=tmp_path, env={"INTARGET_ACCESS_TOKEN": "x" * 20})
     assert (0, "OK\n", "") == (done.returncode, done.stdout, done.stderr)

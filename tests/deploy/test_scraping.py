@@ -1,6 +1,6 @@
 """A real Prometheus that scrapes, relabels and evaluates what the ServiceMonitor and PrometheusRules say.
 
-The operator isn't here. A file with the labels that Kubernetes' service discovery sets stands for the discovery,
+The operator isn't here. A file with the labels that Kubernetes' service discovery sets stands for it,
 and the relabelings that the operator adds of its own are written down here.
 """
 
