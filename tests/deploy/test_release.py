@@ -1,0 +1,48 @@
+"""What a release hangs together by: one address, one version, one list of checks."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import yaml
+
+from tests.deploy._objects import ROOT
+
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+ADDRESS = re.compile(r"https://github\.com/[\w.-]+/intarget-exporter\b[^\s\"'<>)\]#]*")
+FOLDERS = ("deploy", "docs", "exporter", "grafana")
+
+
+def test_repository_has_one_address() -> None:
+    """Every mention of the project's repository is of the one in pyproject.toml."""
+    files = [path for path in ROOT.iterdir() if path.suffix in {".md", ".toml", ".yaml"}]
+    for folder in FOLDERS:
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    found = {address for path in files for address in ADDRESS.findall(path.read_text(encoding="utf-8"))}
+    assert all(f"{address}/".startswith(f"{URLS['Repository']}/") for address in found)
+    assert {URLS["Runbook"]} == {address for address in found if "runbook" in address}
+
+
+def test_addresses_are_of_files_that_exist() -> None:
+    """What the links name is in the tree."""
+    for url in URLS.values():
+        _, _, path = url.partition("/blob/main/")
+        assert (ROOT / path).exists()
+
+
+def test_hosted_ci_runs_what_everybody_runs() -> None:
+    """The hosted checks are .ci/run and nothing else, with no right but to read."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    (job,) = workflow["jobs"].values()
+    assert ".ci/run" == job["steps"][-1]["run"]
+    assert {"contents": "read"} == workflow["permissions"]
+
+
+def test_recipe_names_what_is_there() -> None:
+    """The commands and files of the release recipe exist."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipe = text.partition("## Release")[2].partition("\n## ")[0]
+    paths = set(re.findall(r"(?:deploy|exporter|\.ci)/[\w./-]+\w", recipe))
+    assert {"deploy/lock", "deploy/requirements.txt", "deploy/helm/intarget-exporter"} <= paths
+    assert all((ROOT / path).exists() for path in paths)
