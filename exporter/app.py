@@ -1,4 +1,4 @@
-"""Builds everything, runs the polls by schedule, serves, reloads and stops."""
+"""The running exporter: builds everything, serves, reloads and stops."""
 
 from __future__ import annotations
 
@@ -7,38 +7,31 @@ import logging
 import signal
 import threading
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-
-from exporter import __version__
+from exporter import __version__, clocks
+from exporter.accounts import Accounts
 from exporter.errors import ConfigError, StateError, StateLockedError
 from exporter.exposition.exposition import Exposition, Response, SelfMetrics
 from exporter.logs import fields
-from exporter.polling.account import AccountPoller
-from exporter.tracking.model import Snapshot
+from exporter.schedule import Schedule
 from exporter.tracking.state_file import State
 from exporter.web import Site, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from exporter.config.model import Config
-    from exporter.status import AccountStatus
 
 log = logging.getLogger(__name__)
 
-TICK: Final = 0.25
-"""Seconds between two looks at what time alone brings (ends of holds, staleness)."""
 PRUNING: Final = 86400.0
 """Seconds between two prunings of the archive."""
-MOST_POLLS: Final = 1000
-"""Polls that may run at once: each account's two, so that no account waits for another one."""
+CLOCK_CHECK: Final = 1.0
+"""Seconds between two looks whether the wall clock was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +49,28 @@ class Options:
 class App:
     """One running exporter.
 
-    `load` returns the configuration or raises ConfigError; it is called at the start and by each reload.
+    `load` returns the configuration or raises ConfigError; it is called at the start and by each reload. `wall`
+    gives seconds since the epoch, `steady` any that never jump.
     """
 
     def __init__(
-        self, load: Callable[[], Config], options: Options, *, wall: Callable[[], float] = time.time
+        self,
+        load: Callable[[], Config],
+        options: Options,
+        *,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = clocks.steady,
     ) -> None:
         self._load = load
         self._options = options
         self._wall = wall
+        self._steady = steady
         self._metrics = SelfMetrics()
         self._config = self._checked()
-        self._exposition = self._new_exposition(self._config)
-        self._stop = threading.Event()
+        self._schedule = Schedule(wall=wall, steady=steady)
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._state = State.open(None, clock=wall)
-        self._pollers: dict[str, AccountPoller] = {}
-        self._jobs: dict[str, list[Any]] = {}
-        self._publishing = threading.Lock()
         self._reloading = threading.Lock()
-        self._snapshot = Snapshot()
-        self._series: Mapping[str, int] = {}
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(MOST_POLLS)},
-            # Without a grace time a late run would be dropped after one second
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone=UTC,
-        )
 
     def _checked(self) -> Config:
         """Return the configuration of this shard; raises ConfigError, also for tokens that can't be read."""
@@ -104,26 +91,53 @@ class App:
         Raises ConfigError if the addresses or the web config file can't be used, StateLockedError if another
         process has the state file.
         """
-        site = Site(
-            exposition=self._respond,
-            snapshot=lambda: self._snapshot,
-            accounts=self._accounts,
-            reload=self.reload,
-            quit=self.stop,
-            clock=self._wall,
-            version=__version__,
-            telemetry_path=self._options.telemetry_path,
-            lifecycle=self._options.lifecycle,
-        )
-        server = WebServer(site, self._options.listen_addresses, self._options.web_config)
         with ExitStack() as stack:
+            self.open()
+            stack.callback(self.close)
+            site = Site(
+                exposition=self._respond,
+                snapshot=lambda: self._accounts.snapshot,
+                accounts=self._accounts.statuses,
+                reload=self.reload,
+                quit=self.stop,
+                clock=self._wall,
+                version=__version__,
+                telemetry_path=self._options.telemetry_path,
+                lifecycle=self._options.lifecycle,
+            )
+            server = WebServer(site, self._options.listen_addresses, self._options.web_config)
             stack.callback(server.close)
-            self._open_state()
-            stack.callback(self._state.close)
             asyncio.run(self._serve(server))
 
+    def open(self) -> None:
+        """Open the state, and be ready to poll. Raises StateLockedError."""
+        self._state = self._open_state()
+        self._accounts = Accounts(
+            self._config,
+            state=self._state,
+            exposition=self._new_exposition(self._config),
+            metrics=self._metrics,
+            schedule=self._schedule,
+            wall=self._wall,
+            steady=self._steady,
+        )
+
+    def close(self) -> None:
+        """Close the state."""
+        self._state.close()
+
+    def _open_state(self) -> State:
+        try:
+            return State.open(self._config.state.path, clock=self._wall)
+        except StateLockedError:
+            raise
+        except StateError as error:
+            self._metrics.state_save_failed()
+            log.error("polling without a state file", extra=fields(error=str(error)))  # noqa: TRY400 - says it all
+            return State.open(None, clock=self._wall)
+
     def _respond(self, accept: str | None, accept_encoding: str | None) -> Response:
-        return self._exposition.respond(accept, accept_encoding)
+        return self._accounts.exposition.respond(accept, accept_encoding)
 
     async def _serve(self, server: WebServer) -> None:
         self._loop = asyncio.get_running_loop()
@@ -133,131 +147,45 @@ class App:
         self._loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
         for warning in self._config.warnings:
             log.warning(warning)
-        ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
-        await asyncio.to_thread(self._begin, self._config)
-        self._scheduler.start()
-        ticker.start()
-        log.info("started", extra=fields(version=__version__, accounts=len(self._pollers)))
+        await asyncio.to_thread(self.begin)
+        clock = asyncio.create_task(self._follow_clock())
+        log.info("started", extra=fields(version=__version__, accounts=len(self._accounts)))
         try:
             await server.serve(self._stopping, lambda _addresses: None)
         finally:
-            self._stop.set()
-            await asyncio.to_thread(self._end)
+            clock.cancel()
+            await asyncio.to_thread(self.end)
             log.info("stopped")
 
-    def _open_state(self) -> None:
-        path = self._config.state.path
-        try:
-            self._state = State.open(path, clock=self._wall)
-        except StateLockedError:
-            raise
-        except StateError as error:
-            self._metrics.state_save_failed()
-            log.error("polling without a state file", extra=fields(error=str(error)))  # noqa: TRY400 - says it all
+    def begin(self) -> None:
+        """Begin to poll."""
+        self._accounts.poll(self._config, self._accounts.exposition)
+        self._schedule.every(PRUNING, self._prune, "pruning of the archive")
+        self._schedule.start()
+
+    def end(self) -> None:
+        """End all polls, and return once none is under way."""
+        self._accounts.stop()
+        self._schedule.shutdown()
 
     def stop(self) -> None:
         """Stop serving and polling; may be called from any thread."""
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def _end(self) -> None:
-        for poller in self._pollers.values():
-            poller.stop()
-        self._scheduler.shutdown(wait=True)
+    async def _follow_clock(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_CHECK)
+            if self._schedule.follow_clock():
+                log.warning("the system's clock was set; intervals go on as they were")
+                self._accounts.tick()
 
-    # Accounts
-
-    def _begin(self, config: Config, exposition: Exposition | None = None) -> None:
-        """Poll the accounts of `config`; those that poll already, with the same settings, go on undisturbed.
-
-        A new `exposition` takes the place of the old one once it has everything.
-        """
-        kept, pollers = self._unchanged(config), {}
-        stay = {account.name for account in config.accounts}
-        same = (self._config.poll.conversions_every is None) == (config.poll.conversions_every is None)
-        for name, poller in self._pollers.items():
-            if name not in kept:
-                self._unschedule(poller)
-                poller.stop()
-                if name not in stay or not same:  # what is said of the others goes on
-                    self._metrics.remove_account(name)
-        for account in config.accounts:
-            if account.name in kept:
-                pollers[account.name] = self._pollers[account.name]
-            else:
-                pollers[account.name] = AccountPoller(
-                    account,
-                    config,
-                    state=self._state,
-                    metrics=self._metrics,
-                    publish=self._publish,
-                    wall=self._wall,
-                    monotonic=time.monotonic,
-                )
-        self._pollers = pollers
-        self._config = config
-        for name, poller in pollers.items():
-            if name not in kept:
-                self._schedule(poller)
-        self._publish(exposition)
-
-    def _unchanged(self, config: Config) -> set[str]:
-        old = self._config
-        if (old.poll, old.api, old.metrics) != (config.poll, config.api, config.metrics):
-            return set()
-        accounts = {account.name: account for account in old.accounts}
-        return {a.name for a in config.accounts if a.name in self._pollers and accounts.get(a.name) == a}
-
-    def _schedule(self, poller: AccountPoller) -> None:
-        # Without names of their own: under the same one, an earlier poller that ends would block this
-        self._jobs[poller.name] = [
-            self._scheduler.add_job(
-                poller.poll, "interval", args=[resource], seconds=interval, next_run_time=datetime.now(UTC)
-            )
-            for resource, interval in poller.intervals.items()
-        ]
-
-    def _unschedule(self, poller: AccountPoller) -> None:
-        for job in self._jobs.pop(poller.name):
-            job.remove()
-
-    def _publish(self, exposition: Exposition | None = None) -> None:
-        with self._publishing:
-            exposition = exposition or self._exposition
-            pollers = tuple(self._pollers.values())
-            self._snapshot = Snapshot(tuple(poller.snapshot for poller in pollers))
-            exposition.publish(self._snapshot)
-            # Renders here, in the poll's thread, and not in the first scrape
-            self._series = exposition.series()
-            self._exposition = exposition
-
-    def _accounts(self) -> tuple[AccountStatus, ...]:
-        """Return how all accounts go. If no account has fresh data, those that had some aren't ready."""
-        accounts = tuple(
-            replace(poller.status(), series=self._series.get(name, 0)) for name, poller in self._pollers.items()
-        )
-        if any(poller.fresh for poller in self._pollers.values()):
-            return accounts
-        return tuple(
-            replace(account, ready=False, problem=_why_stale(account)) if account.stale else account
-            for account in accounts
-        )
-
-    def _tick(self) -> None:
-        pruned = self._wall()
-        while not self._stop.wait(TICK):
-            for poller in tuple(self._pollers.values()):
-                try:
-                    poller.tick()
-                except Exception:
-                    log.exception("holds and staleness were not looked after")
-            if self._wall() >= pruned + PRUNING:
-                pruned = self._wall()
-                try:
-                    self._state.prune(pruned)
-                except StateError as error:
-                    self._metrics.state_save_failed()
-                    log.warning("the archive was not pruned", extra=fields(error=str(error)))
+    def _prune(self) -> None:
+        try:
+            self._state.prune(self._wall())
+        except StateError as error:
+            self._metrics.state_save_failed()
+            log.warning("the archive was not pruned", extra=fields(error=str(error)))
 
     # Reload
 
@@ -268,7 +196,8 @@ class App:
                 config = self._checked()
             except ConfigError as error:
                 self._metrics.config_reloaded(False, self._wall())  # noqa: FBT003 - the metric's value
-                log.error("the configuration is as before", extra=fields(faults="; ".join(error.faults)))  # noqa: TRY400
+                message = "configuration reload failed, keeping the previous one"
+                log.error(message, extra=fields(faults="; ".join(error.faults)))  # noqa: TRY400 - says it all
                 raise
             for warning in config.warnings:
                 log.warning(warning)
@@ -277,22 +206,17 @@ class App:
                 config = config.model_copy(update={"state": self._config.state})
             changes = self._config.changes(config)
             same = config.metrics == self._config.metrics
-            self._begin(config, None if same else self._new_exposition(config))
+            self._accounts.poll(config, self._accounts.exposition if same else self._new_exposition(config))
+            self._config = config
             self._metrics.config_reloaded(True, self._wall())  # noqa: FBT003 - the metric's value
-            log.info("configuration loaded anew", extra=fields(changes=" ".join(changes) or "none"))
+            log.info("configuration reloaded", extra=fields(changes=" ".join(changes) or "none"))
 
     def _reload_on_signal(self) -> None:
         def reload() -> None:
             try:
-                self.reload()
-            except ConfigError:
-                return  # logged already
+                with suppress(ConfigError):  # logged already
+                    self.reload()
             except Exception:
-                log.exception("reload failed")
+                log.exception("configuration reload failed")
 
         threading.Thread(target=reload, name="reload", daemon=True).start()  # must not delay the end
-
-
-def _why_stale(account: AccountStatus) -> str:
-    errors = [f"{one.resource}: {one.error}" for one in account.resources if one.error is not None]
-    return "its data are stale; " + ("; ".join(errors) or "no poll has ended for too long")

@@ -53,7 +53,7 @@ def poll_once(config: Config) -> Once:
             config,
             state=state,
             metrics=metrics,
-            publish=lambda: None,
+            publish=lambda _: None,
             wall=time.time,
             monotonic=time.monotonic,
             save=False,

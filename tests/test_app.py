@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exporter import app, demo, once
+from exporter import demo, once
 from exporter.app import App, Options
 from exporter.config.loading import load
 from exporter.errors import ConfigError, StateLockedError
@@ -106,6 +106,24 @@ def up(program: Program, account: str = "main") -> Callable[[], bool]:
     return lambda: program.value("intarget_up", account=account) == 1
 
 
+@pytest.fixture
+def running(site: Site) -> Iterator[Callable[[], App]]:
+    """Return what makes an app on the site's file, whose polls run only when a test makes them."""
+    apps: list[App] = []
+
+    def make() -> App:
+        app = App(site.load, Options())
+        app.open()
+        app._accounts.poll(app._config, app._accounts.exposition)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app._accounts.stop()
+        app.close()
+
+
 # In this process
 
 
@@ -137,7 +155,10 @@ def test_an_app_may_have_no_accounts(site: Site) -> None:
     site.write()
     empty = [shard for shard in range(2) if not site.load().shard(shard, 2).accounts]
     assert 1 == len(empty)
-    assert () == App(site.load, Options(shard=empty[0], total_shards=2))._accounts()
+    one = App(site.load, Options(shard=empty[0], total_shards=2))
+    one.open()
+    assert () == one._accounts.statuses()
+    one.close()
 
 
 def test_polling_without_a_usable_state(site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,7 +166,7 @@ def test_polling_without_a_usable_state(site: Site, caplog: pytest.LogCaptureFix
     site.add("main")
     site.write(state={"path": str(site.path / "missing" / "state.db")})
     one = App(site.load, Options())
-    one._open_state()
+    one.open()
     assert one._state.path is None
     assert 1 == Samples(one._metrics.render(openmetrics=False).decode()).value(
         "intarget_state_save_failures_total"
@@ -154,23 +175,32 @@ def test_polling_without_a_usable_state(site: Site, caplog: pytest.LogCaptureFix
     site.write(state={"path": str(site.path / "state.db")})
     owner = State.open(site.path / "state.db", clock=time.time)
     with pytest.raises(StateLockedError, match="another running process"):
-        App(site.load, Options())._open_state()
+        App(site.load, Options()).open()
     owner.close()
+    one.close()
 
 
-def test_changes_of_the_surroundings_restart_every_account(site: Site) -> None:
+def test_changed_settings_restart_every_account(site: Site, running: Callable[[], App]) -> None:
     """Accounts are left alone if nothing that they poll with has changed."""
     site.add("one")
     site.add("two")
-    site.write()
-    running = App(site.load, Options())
-    running._pollers = dict.fromkeys(("one", "two"))  # type: ignore[assignment] # only their names matter
-    assert {"one", "two"} == running._unchanged(site.load())
+    site.write(state={"path": None})
+    app = running()
+
+    def pollers() -> dict[str, AccountPoller]:
+        return dict(app._accounts._pollers)
+
+    before = pollers()
+    app.reload()
+    assert before == pollers()
     site.document["accounts"][1]["currency"] = "EUR"
     site.write()
-    assert {"one"} == running._unchanged(site.load())
+    app.reload()
+    assert before["one"] is pollers()["one"]
+    assert before["two"] is not pollers()["two"]
     site.write(api={"retries": 1})
-    assert set() == running._unchanged(site.load())
+    app.reload()
+    assert before["one"] is not pollers()["one"]
 
 
 def test_once_reports_which_account_failed(site: Site) -> None:
@@ -194,88 +224,52 @@ def test_the_demo_keeps_nothing() -> None:
     assert demo.demo_config("http://127.0.0.1:1").state.path is None
 
 
-def test_pruning_and_ticks_survive_faults(
-    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A bug in one account's tick keeps neither the others nor later ones away."""
-    site.add("one")
-    site.add("two")
-    site.write()
-    running = App(site.load, Options())
-    ticked: list[str] = []
-    done = threading.Event()
-
-    class Broken:
-        def tick(self) -> None:
-            ticked.append("broken")
-            raise ValueError
-
-    class Good:
-        def tick(self) -> None:
-            ticked.append("good")
-            if ticked.count("good") == 2:
-                running._stop.set()
-                done.set()
-
-    running._pollers = {"one": Broken(), "two": Good()}  # type: ignore[dict-item] # only tick is called
-    monkeypatch.setattr(app, "TICK", 0.001)
-    threading.Thread(target=running._tick, daemon=True).start()
-    assert done.wait(10)
-    assert ["broken", "good"] * 2 == ticked
-    assert "were not looked after" in caplog.text
-
-
-def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site) -> None:
+def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site, running: Callable[[], App]) -> None:
     """No scrape finds the campaigns gone while a new way to export them takes over."""
     site.add("main")
     site.write(state={"path": None})
-    running = App(site.load, Options())
-    running._begin(running._config)
-    poller = running._pollers["main"]
-    assert poller.poll("statistics")
-    before = running._exposition
-    assert 1250 == Samples(running._respond(None, None).body.decode()).value(SENT)
+    app = running()
+    assert app._accounts._pollers["main"].poll("statistics")
+    before = app._accounts.exposition
+    assert 1250 == Samples(app._respond(None, None).body.decode()).value(SENT)
     begun = AccountPoller.__init__
     seen: list[float | None] = []
 
     def begin(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed through
         begun(*args, **kwargs)
-        seen.append(Samples(running._respond(None, None).body.decode()).value(SENT))
+        seen.append(Samples(app._respond(None, None).body.decode()).value(SENT))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AccountPoller, "__init__", begin)
         site.write(metrics={"per_message": True})
-        running.reload()
+        app.reload()
     assert [1250] == seen
-    assert before is not running._exposition
-    for poller in running._pollers.values():
-        poller.stop()
+    assert before is not app._accounts.exposition
 
 
-def test_a_reload_forgets_nothing_of_who_stays(site: Site) -> None:
+def test_a_reload_forgets_nothing_of_who_stays(site: Site, running: Callable[[], App]) -> None:
     """Other settings take nothing from what is counted of an account; conversions that end do, of theirs."""
     site.add("main")
     site.write(state={"path": None})
-    running = App(site.load, Options())
-    running._begin(running._config)
+    app = running()
     for resource in ("statistics", "conversions"):
-        assert running._pollers["main"].poll(resource)
+        assert app._accounts._pollers["main"].poll(resource)
 
     def samples() -> Samples:
-        return Samples(running._respond(None, None).body.decode())
+        return Samples(app._respond(None, None).body.decode())
 
     site.write(poll={"stale_after": "3h"})
-    running.reload()
+    app.reload()
     assert 1 == samples().value("intarget_up")
     assert 1 == samples().value("intarget_polls_total", resource="statistics")
     site.write(poll={"conversions_every": None})
-    running.reload()
+    app.reload()
     assert samples().value("intarget_polls_total", resource="conversions") is None
-    for poller in running._pollers.values():
-        poller.stop()
 
 
-def test_a_changed_account_is_polled_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_account_is_polled_at_once(
+    site: Site, running: Callable[[], App], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It doesn't wait for its interval, even while a poll with the old settings is still about to end."""
     site.add("main")
     every = {"refresh": [{"younger_than": "14d", "every": "1h"}], "still_sending": None}
@@ -288,18 +282,17 @@ def test_a_changed_account_is_polled_at_once(site: Site, monkeypatch: pytest.Mon
         return end.wait(60)
 
     monkeypatch.setattr(AccountPoller, "poll", poll)
-    running = App(site.load, Options())
-    running._begin(running._config)
-    running._scheduler.start()
+    app = running()
+    app._schedule.start()
     try:
         until(lambda: polled == [None], "the first poll")
         site.document["accounts"][0]["currency"] = "EUR"
         site.write()
-        running.reload()
+        app.reload()
         until(lambda: polled == [None, "EUR"], "the poll with the new settings")
     finally:
         end.set()
-        running._end()
+        app.end()
 
 
 # As a program

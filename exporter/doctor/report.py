@@ -288,7 +288,7 @@ class _Examination:
             config,
             state=state,
             metrics=metrics,
-            publish=lambda: None,
+            publish=lambda _: None,
             wall=wall,
             monotonic=monotonic,
             save=False,

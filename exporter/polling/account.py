@@ -45,9 +45,9 @@ def enabled(config: PollConfig) -> tuple[AnyResource, ...]:
 class AccountPoller:
     """Polls one account. `poll` of different resources and `tick` may run at the same time; none raises.
 
-    `publish` is called, in the poll's thread, whenever the account's snapshot has changed. `wall` gives seconds
-    since the epoch, `monotonic` any that never jump. `save` is False where nothing may be written. `connect`
-    makes the API client.
+    `publish` is called with the poller, in the poll's thread, whenever its snapshot may have changed. `wall`
+    gives seconds since the epoch, `monotonic` any that never jump. `save` is False where nothing may be
+    written. `connect` makes the API client. `next_event` is when `tick` has something to do, by `wall`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class AccountPoller:
         *,
         state: State,
         metrics: SelfMetrics,
-        publish: Callable[[], None],
+        publish: Callable[[AccountPoller], None],
         wall: Callable[[], float],
         monotonic: Callable[[], float],
         save: bool = True,
@@ -88,7 +88,7 @@ class AccountPoller:
         self._told: frozenset[tuple[str, str]] = frozenset()
         now = wall()
         self.snapshot = self._window.snapshot(now)
-        self._next_event = self._window.next_event() or math.inf
+        self.next_event = self._window.next_event() or math.inf
         self._report()
 
     def _connect(self, *, stop: threading.Event, on_request: Callable[[str, str, float], None]) -> Client:
@@ -191,7 +191,7 @@ class AccountPoller:
     def tick(self) -> None:
         """Do what time alone brings: ends of holds, staleness, campaigns that leave."""
         now = self._wall()
-        if now < self._next_event:
+        if now < self.next_event:
             return
         with self._store.lock:
             if self._stop.is_set():
@@ -205,7 +205,7 @@ class AccountPoller:
                         extra=fields(account=self.name, campaigns=len(self.snapshot.campaigns)),
                     )
             else:
-                self._next_event = self._window.next_event() or math.inf
+                self.next_event = self._window.next_event() or math.inf
 
     # Polling
 
@@ -252,9 +252,9 @@ class AccountPoller:
         """Save, and only then publish: nothing that a crash could take back is ever served."""
         self._store.save({poller.note_key: poller.note() for poller in self._pollers.values()})
         self.snapshot = self._window.snapshot(now)
-        self._next_event = self._window.next_event() or math.inf
+        self.next_event = self._window.next_event() or math.inf
         self._report()
-        self._publish()
+        self._publish(self)
 
     # What is told
 

@@ -107,7 +107,7 @@ class World:
             self.config[section] = self.config.get(section, {}) | keys
         config = Config.model_validate(self.config)
 
-        def publish() -> None:
+        def publish(_: AccountPoller) -> None:
             assert self.poller is not None
             self.published += 1
             self.exposition.publish(Snapshot((self.poller.snapshot,)))
@@ -756,7 +756,7 @@ def test_saved_before_published(world: World, monkeypatch: pytest.MonkeyPatch) -
     order: list[str] = []
     save = world.state.save
     monkeypatch.setattr(world.state, "save", lambda *given: (order.append("save"), save(*given)))
-    monkeypatch.setattr(poller, "_publish", lambda: order.append("publish"))
+    monkeypatch.setattr(poller, "_publish", lambda _: order.append("publish"))
     world.poll()
     world.api.rows[STATISTICS] = [row(1, NOW + 100)]
     world.poll(at=NOW + 300)
@@ -843,7 +843,7 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
             config,
             state=state,
             metrics=metrics,
-            publish=lambda: None,
+            publish=lambda _: None,
             wall=clock,
             monotonic=time.monotonic,
         )
