@@ -146,7 +146,7 @@ class Side(Generic[R]):
         self,
         name: str,
         read: Callable[[Reply], Page[R]],
-        codec: tuple[Callable[[R], list[object]], Callable[[Sequence[Any]], R]],
+        codec: tuple[Callable[[R], Record], Callable[[Record | list[Any]], R]],
         measure: Callable[[Iterable[R]], int],
         reached: Callable[[Sequence[R], Sequence[R]], bool],
     ) -> None:

@@ -9,16 +9,27 @@ import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from exporter.api.fields import Counts
+from exporter.api.fields import COUNTER_FIELDS, Counts
 from exporter.api.model import INVALID, Conversion, MessageStats
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-FORMAT: Final = 1
-"""Of the records; another one is refused."""
+FORMAT: Final = 2
+"""Of the records: rows stand by field names."""
+
+_READABLE: Final = {1, FORMAT}
+"""Formats that can be read and gone on with: in 1, of 0.1.0, rows were lists, in this order."""
+_STATS_0_1_0: Final = (
+    *("campaign_id", "type", "campaign_start_at", "message_title"),
+    *("skipped", "sent", "delivered", "opened", "clicked", "bounced", "softBounced", "rejected", "failed"),
+    *("temporaryFailed", "complaint", "unsubscribed"),
+)
+_CONVERSION_0_1_0: Final = (
+    *("campaign_id", "type", "campaign_start_at", "campaign_stop_at", "message_title", "campaign_name"),
+    *("conversion_event", "conversion_period", "deposits_count", "deposits_amount", "converted_users"),
+)
 
 Record: TypeAlias = dict[str, Any]
 
@@ -92,7 +103,7 @@ class Journal:
         return found
 
     def _compare(self, found: Record, header: Record) -> None:
-        if found.get("backfill") != FORMAT:
+        if found.get("backfill") not in _READABLE:
             raise usage_error(
                 f"--output: {self.path} is of another version of the exporter; choose another directory"
             )
@@ -129,27 +140,65 @@ def _unpack(value: Any) -> Any:  # noqa: ANN401 - JSON
     return INVALID if value is False else value
 
 
-def pack_stats(row: MessageStats) -> list[object]:
-    """Return a row of the statistics as JSON has it: four keys and the twelve counts, false for INVALID."""
-    return [row.campaign_id, row.channel, row.start, row.title, *map(_pack, row.counts)]
+def pack_stats(row: MessageStats) -> Record:
+    """Return a row of the statistics as JSON has it: by the API's field names, false for INVALID."""
+    packed: Record = {
+        "campaign_id": row.campaign_id,
+        "type": row.channel,
+        "campaign_start_at": row.start,
+        "message_title": row.title,
+    }
+    for name, count in zip(COUNTER_FIELDS, row.counts, strict=True):
+        if count is not None:
+            packed[name] = _pack(count)
+    return packed
 
 
-def unpack_stats(packed: Sequence[Any]) -> MessageStats:
-    """Undo `pack_stats`."""
-    number, channel, start, title, *values = packed
-    return MessageStats(number, channel, start, title, Counts._make(map(_unpack, values)))
+def unpack_stats(packed: Record | list[Any]) -> MessageStats:
+    """Undo `pack_stats`, or what 0.1.0 wrote."""
+    if isinstance(packed, list):
+        packed = dict(zip(_STATS_0_1_0, packed, strict=True))
+    return MessageStats(
+        packed["campaign_id"],
+        packed["type"],
+        packed["campaign_start_at"],
+        packed["message_title"],
+        Counts._make(_unpack(packed.get(name)) for name in COUNTER_FIELDS),
+    )
 
 
-def pack_conversion(row: Conversion) -> list[object]:
-    """Return a row of the conversions as JSON has it: its fields in their order, the amount as text."""
-    return [
-        *(row.campaign_id, row.channel, row.start, row.stop, row.title, row.campaign_name),
-        *(row.event, row.period, *map(_pack, (row.deposits, row.amount, row.converted_users))),
-    ]
+def pack_conversion(row: Conversion) -> Record:
+    """Return a row of the conversions as JSON has it: by the API's field names, the amount as text."""
+    return {
+        "campaign_id": row.campaign_id,
+        "type": row.channel,
+        "campaign_start_at": row.start,
+        "campaign_stop_at": row.stop,
+        "message_title": row.title,
+        "campaign_name": row.campaign_name,
+        "conversion_event": row.event,
+        "conversion_period": row.period,
+        "deposits_count": _pack(row.deposits),
+        "deposits_amount": _pack(row.amount),
+        "converted_users": _pack(row.converted_users),
+    }
 
 
-def unpack_conversion(packed: Sequence[Any]) -> Conversion:
-    """Undo `pack_conversion`."""
-    number, channel, start, stop, title, name, event, period, deposits, amount, users = map(_unpack, packed)
-    amount = Decimal(amount) if isinstance(amount, str) else amount
-    return Conversion(number, channel, start, stop, title, name, event, period, deposits, amount, users)
+def unpack_conversion(packed: Record | list[Any]) -> Conversion:
+    """Undo `pack_conversion`, or what 0.1.0 wrote."""
+    if isinstance(packed, list):
+        packed = dict(zip(_CONVERSION_0_1_0, packed, strict=True))
+    amount = _unpack(packed.get("deposits_amount"))
+    return Conversion(
+        campaign_id=packed["campaign_id"],
+        channel=packed["type"],
+        start=packed["campaign_start_at"],
+        stop=packed.get("campaign_stop_at"),
+        title=packed["message_title"],
+        campaign_name=packed.get("campaign_name", ""),
+        event=packed["conversion_event"],
+        period=packed["conversion_period"],
+        deposits=_unpack(packed.get("deposits_count")),
+        amount=Decimal(amount) if isinstance(amount, str) else amount,
+        converted_users=_unpack(packed.get("converted_users")),
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS, STATISTICS, Counts
 from exporter.api.model import INVALID, Conversion, MessageStats
 from exporter.backfill.journal import (
     FORMAT,
@@ -21,9 +23,7 @@ from exporter.backfill.journal import (
 )
 from exporter.errors import ConfigError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+GOLDEN = Path(__file__).parents[1] / "golden"
 HEADER = {"backfill": FORMAT, "account": "main", "from": "a", "to": "b"}
 COUNTS = st.one_of(st.none(), st.just(INVALID), st.integers(0, 2**53))
 
@@ -64,7 +64,7 @@ def test_what_belongs_to_something_else(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--to was b"):
         Journal(path, {**HEADER, "to": "c"})
     assert before == path.read_bytes()
-    path.write_bytes(before.replace(b'"backfill":1', b'"backfill":2'))
+    path.write_bytes(before.replace(b'"backfill":2', b'"backfill":3'))
     with pytest.raises(ConfigError, match="another version"):
         Journal(path, HEADER)
 
@@ -85,7 +85,7 @@ def test_a_line_that_was_refused_leaves_nothing(tmp_path: Path) -> None:
 @given(st.lists(COUNTS, min_size=len(COUNTER_FIELDS), max_size=len(COUNTER_FIELDS)))
 def test_rows_of_statistics_survive(values: list[Any]) -> None:
     """What is packed comes back as it was, unreadable values too."""
-    row = MessageStats(7, "email", 1.5, "title", tuple(values))
+    row = MessageStats(7, "email", 1.5, "title", Counts._make(values))
     assert row == unpack_stats(pack_stats(row))
 
 
@@ -97,3 +97,47 @@ def test_rows_of_conversions_survive(deposits: Any, amount: Any, users: Any) -> 
     assert row == again
     if isinstance(amount, Decimal):
         assert str(amount) == str(again.amount)
+
+
+@pytest.mark.parametrize("name", ["finished", "interrupted"])
+def test_journals_of_0_1_0_are_read(name: str) -> None:
+    """Every row that 0.1.0 wrote comes back with its values under their names."""
+    lines = (GOLDEN / f"journal-0.1.0-{name}.jsonl").read_text().splitlines()
+    rows = [
+        _by_name(record["endpoint"], packed)
+        for record in map(json.loads, lines[1:])
+        for packed in record.get("rows", ())
+    ]
+    assert json.loads((GOLDEN / f"journal-0.1.0-{name}.json").read_text()) == rows
+
+
+def _by_name(resource: str, packed: list[Any]) -> dict[str, Any]:
+    """Return a row as plain values by name."""
+    if resource == STATISTICS:
+        row = unpack_stats(packed)
+        counts = {name: _plain(count) for name, count in zip(COUNTER_FIELDS, row.counts, strict=True)}
+        return {
+            "campaign_id": row.campaign_id,
+            "channel": row.channel,
+            "start": row.start,
+            "title": row.title,
+            "counts": counts,
+        }
+    conversion = unpack_conversion(packed)
+    return {name: _plain(getattr(conversion, name)) for name in Conversion.__slots__}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return "invalid" if value is INVALID else str(value) if isinstance(value, Decimal) else value
+
+
+def test_a_journal_of_0_1_0_is_gone_on_with(tmp_path: Path) -> None:
+    """What is added to a journal of 0.1.0 stands beside its records, and both are read."""
+    path = tmp_path / "j"
+    path.write_bytes((GOLDEN / "journal-0.1.0-interrupted.jsonl").read_bytes())
+    header = json.loads(path.read_text().splitlines()[0]) | {"backfill": FORMAT}
+    journal = Journal(path, header)
+    row = MessageStats(7, "email", 1.5, "title", Counts._make([INVALID] * len(COUNTER_FIELDS)))
+    journal.add({"kind": "starts", "rows": [pack_stats(row)]})
+    journal.close()
+    assert row == unpack_stats(reopened(path, header)[-1]["rows"][0])
