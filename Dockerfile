@@ -17,7 +17,9 @@ RUN python3 -m venv /opt/build \
  && /opt/build/bin/pip --python=/opt/intarget-exporter/bin/python install --quiet --compile \
     --require-hashes --requirement=deploy/requirements.txt
 COPY . .
-RUN /opt/build/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir=/dist . \
+ARG REVISION=unknown
+RUN echo "${REVISION}" >exporter/REVISION \
+ && /opt/build/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir=/dist . \
  && /opt/build/bin/pip --python=/opt/intarget-exporter/bin/python install --quiet --compile --no-deps /dist/*.whl
 
 FROM ${BASE}

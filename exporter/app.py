@@ -65,7 +65,7 @@ class App:
         self._options = options
         self._wall = wall
         self._steady = steady
-        self._metrics = SelfMetrics()
+        self._metrics = SelfMetrics(shard=options.shard, total_shards=options.total_shards)
         self._config = self._checked()
         self._schedule = Schedule(wall=wall, steady=steady)
         self._stopping: asyncio.Event | None = None

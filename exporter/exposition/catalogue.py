@@ -208,7 +208,18 @@ RELOAD_SUCCESS_TIMESTAMP: Final = Metric(
     (),
     "When the configuration was last reloaded with success, in seconds since the epoch.",
 )
-BUILD_INFO: Final = Metric("intarget_build_info", "info", ("version",), "Version of the exporter; always 1.")
+BUILD_INFO: Final = Metric(
+    "intarget_build_info",
+    "info",
+    ("version", "revision", "python_version"),
+    "Version of the exporter, the commit it was built from, and its Python; always 1.",
+)
+SHARD_ORDINAL: Final = Metric(
+    "intarget_shard_ordinal", "gauge", (), "Which share of the accounts this process polls, from 0."
+)
+TOTAL_SHARDS: Final = Metric(
+    "intarget_total_shards", "gauge", (), "How many processes share the accounts of the configuration."
+)
 
 CONVERSION_GAUGES: Final = (DEPOSITS, DEPOSITS_AMOUNT, CONVERTED_USERS)
 CAMPAIGN_METRICS: Final = (
@@ -238,6 +249,8 @@ SELF_METRICS: Final = (
     STATE_SAVE_FAILURES,
     RELOAD_SUCCESSFUL,
     RELOAD_SUCCESS_TIMESTAMP,
+    SHARD_ORDINAL,
+    TOTAL_SHARDS,
     BUILD_INFO,
 )
 """Metrics of the exporter about itself, in the order of the exposition."""

@@ -8,6 +8,7 @@ member, with a copy of the compressor that did the campaign part. Both show only
 
 from __future__ import annotations
 
+import platform
 import zlib
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -26,7 +27,7 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter import __version__
+from exporter import __revision__, __version__
 from exporter.api.fields import COUNTER_FIELDS, FIELDS
 from exporter.errors import REASONS, InternalError
 from exporter.exposition import catalogue
@@ -60,7 +61,15 @@ class SelfMetrics:
     `remove_account`; a poll that outlives its account leaves no trace.
     """
 
-    def __init__(self, version: str = __version__) -> None:
+    def __init__(
+        self,
+        *,
+        version: str = __version__,
+        revision: str = __revision__,
+        python_version: str = platform.python_version(),
+        shard: int = 0,
+        total_shards: int = 1,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._lock = Lock()
         self._removed: set[str] = set()
@@ -84,8 +93,10 @@ class SelfMetrics:
         self._reload_successful = self._gauge(catalogue.RELOAD_SUCCESSFUL)
         self._reload_successful.set(1)
         self._reload_timestamp: Gauge | None = None
+        self._gauge(catalogue.SHARD_ORDINAL).set(shard)
+        self._gauge(catalogue.TOTAL_SHARDS).set(total_shards)
         build = Info(catalogue.BUILD_INFO.family, catalogue.BUILD_INFO.help, registry=self._registry)
-        build.info({"version": clean(version)})
+        build.info({"version": version, "revision": clean(revision), "python_version": python_version})
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)

@@ -1,8 +1,8 @@
 """What an exporter needs for so many accounts and campaigns; the figures of docs/capacity.md.
 
 ``python -m tests.bench.bench_capacity 100x20 10x200`` measures 100 accounts with 20 campaigns
-each, then 10 with 200. The exporter is a process of its own that polls the simulator. Its schedule is the default one, 60 times faster,
-and so are the simulated campaigns: what is used in a minute is what an hour would take.
+each, then 10 with 200. The exporter is a process of its own that polls the simulator. Its schedule is the
+default, 60 times faster, and so are the simulated campaigns: a minute uses what an hour would take.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ def write_history(path: Path, setup: Setup, end: int) -> None:
     rng = random.Random(setup.seed)
     begin = _begin(setup, end)
     accounts = [Account(name, scenario, setup, begin) for name, scenario in setup.accounts.items()]
-    metrics = SelfMetrics("1.0.0")
+    metrics = SelfMetrics(version="1.0.0")
     exposition = Exposition(metrics, per_message=setup.per_message)
     for account in accounts:
         metrics.init_account(account.name, ENDPOINTS)

@@ -69,9 +69,12 @@ def test_every_account_is_polled_once(tmp_path: Path) -> None:
         shards = [start(stack, config, tmp_path / str(shard), shard, SHARDS) for shard in range(SHARDS)]
         until(lambda: sum(len(polled(program)) for program in shards) >= len(ACCOUNTS), "all are polled")
         shares = [polled(program) for program in shards]
+        ordinals = [program.value("intarget_shard_ordinal") for program in shards]
+        totals = [program.value("intarget_total_shards") for program in shards]
         shown = [program.samples().series("intarget_account_info") for program in shards]
     assert sorted(ACCOUNTS) == sorted(name for share in shares for name in share)
     assert [len(share) for share in shares] == [len(series) for series in shown]
+    assert ([0, 1, 2], [SHARDS] * SHARDS) == (ordinals, totals)
     assert all(40 <= len(share) <= 95 for share in shares)
 
 

@@ -237,6 +237,7 @@ def test_runs_and_stops(
         listening = _eventually("listener", lambda: LISTENING.search("".join(output)), output)
         port = int(listening[1])
         _eventually("campaigns", lambda: f"{COUNTER}{{" in _get(port, "/metrics"), output)
+        assert f'revision="{REVISION}"' in _get(port, "/metrics")
         pid = _exporter(process.pid)
         assert pid is not None
         health = [part.replace(str(PORT), str(port)) for part in image.config["Healthcheck"]["Test"][1:]]

@@ -54,7 +54,9 @@ OTHERS = {
     "intarget_results_incomplete": "account resource",
     "intarget_state_save_failures_total": "",
     "intarget_config_last_reload_successful": "",
-    "intarget_build_info": "version",
+    "intarget_build_info": "version revision python_version",
+    "intarget_shard_ordinal": "",
+    "intarget_total_shards": "",
 }
 
 

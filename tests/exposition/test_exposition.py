@@ -254,7 +254,7 @@ def test_hostile_titles(title: str) -> None:
 
 def full_metrics() -> SelfMetrics:
     """Return metrics of which each has a series, with values that don't change."""
-    metrics = SelfMetrics(version="1.2.3")
+    metrics = SelfMetrics(version="1.2.3", revision="4f0c", python_version="3.11.2", shard=1, total_shards=3)
     metrics.init_account("main", ["statistics", "conversions"])
     metrics.poll_started("main", "statistics")
     metrics.request("main", "statistics", 200, 0.2)
@@ -314,6 +314,8 @@ def test_no_family_without_samples() -> None:
     assert {f.name for f in parse_text(body) if not f.samples} == set()
     names = {f.name for f in parse_text(body) if not f.name.startswith(LIBRARY_PREFIXES)}
     assert {
+        "intarget_shard_ordinal",
+        "intarget_total_shards",
         "intarget_build_info",
         "intarget_config_last_reload_successful",
         "intarget_state_save_failures",
