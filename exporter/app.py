@@ -17,6 +17,7 @@ from exporter.errors import ConfigError, StateError, StateLockedError
 from exporter.exposition.exposition import Exposition, Response, SelfMetrics
 from exporter.logs import fields
 from exporter.schedule import Schedule
+from exporter.status import ExporterStatus
 from exporter.tracking.state_file import State
 from exporter.web import Site, WebServer
 
@@ -104,6 +105,8 @@ class App:
                 version=__version__,
                 telemetry_path=self._options.telemetry_path,
                 lifecycle=self._options.lifecycle,
+                status=self._status,
+                configuration=lambda: self._config.masked(),  # noqa: PLW0108 - of the moment
             )
             server = WebServer(site, self._options.listen_addresses, self._options.web_config)
             stack.callback(server.close)
@@ -135,6 +138,14 @@ class App:
             self._metrics.state_save_failed()
             log.error("polling without a state file", extra=fields(error=str(error)))  # noqa: TRY400 - says it all
             return State.open(None, clock=self._wall)
+
+    def _status(self) -> ExporterStatus:
+        path = self._config.state.path
+        return ExporterStatus(
+            state_path=None if path is None else str(path),
+            shard=self._options.shard,
+            total_shards=self._options.total_shards,
+        )
 
     def _respond(self, accept: str | None, accept_encoding: str | None) -> Response:
         return self._accounts.exposition.respond(accept, accept_encoding)

@@ -14,6 +14,7 @@ class ResourceStatus:
     """How the polling of one resource goes. `error` is a sentence for people; `reason` its label value.
 
     `failed_jobs` names the parts of a poll besides the window that failed last, with a sentence for each.
+    `notes` say what else is worth knowing, such as how the search for older campaigns goes, in sentences.
     """
 
     resource: str
@@ -28,6 +29,7 @@ class ResourceStatus:
     failed_jobs: Mapping[str, str] = field(default_factory=dict)
     requests_per_hour: float = 0.0
     page_cap: str = "unknown"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class AccountStatus:
     """How one account goes: the status page's and readiness' source.
 
     `ready` is true once it has data or one failed poll behind it, and its data are not stale; `problem` says in
-    words why not.
+    words why not. `learned` is what was learned of the server, as (name, value): its zone, its limits.
     """
 
     account: str
@@ -47,3 +49,19 @@ class AccountStatus:
     stale: bool = False
     ready: bool = False
     problem: str | None = None
+    learned: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterStatus:
+    """How the whole process goes.
+
+    `state_path` is None if none is configured; `state_problem` says why the file can't be used now,
+    `reload_problem` why the last reload of the configuration failed. `shard` counts from 0.
+    """
+
+    state_path: str | None = None
+    state_problem: str | None = None
+    reload_problem: str | None = None
+    shard: int = 0
+    total_shards: int = 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from exporter.api.fields import COUNTER_FIELDS
-from exporter.status import AccountStatus, ResourceStatus
+from exporter.status import AccountStatus, ExporterStatus, ResourceStatus
 from exporter.tracking.model import (
     AccountSnapshot,
     CampaignSnapshot,
@@ -20,7 +20,7 @@ from exporter.tracking.model import (
     Snapshot,
 )
 from exporter.web import Site
-from exporter.web.asgi import WebApp
+from exporter.web.routes import WebApp
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -35,7 +35,7 @@ EXPOSITION = b"# HELP intarget_up Whether the last poll succeeded.\n# TYPE intar
 class Exposed:
     """A `Response` of the web layer."""
 
-    body: bytes = EXPOSITION
+    parts: tuple[bytes, ...] = (EXPOSITION,)
     content_type: str = "text/plain; version=0.0.4; charset=utf-8"
     content_encoding: str | None = None
 
@@ -172,7 +172,21 @@ def lively() -> Site:
     brand = AccountSnapshot("brand/zwei", None, NOW - 86400, (campaign(5, "push"), campaign(5, "email")))
     old = AccountSnapshot("legacy", None, NOW - 86400, stale=True)
     statuses = (
-        account("main", campaigns=230, series=4711),
+        account(
+            "main",
+            resource(
+                failed_jobs={"senders": "no answer within 30 seconds"},
+                notes=("older campaigns that still send: 3 found, last looked 12 minutes ago",),
+            ),
+            resource("conversions", interval=900.0),
+            campaigns=230,
+            series=4711,
+            learned=(
+                ("Zone of the filters", "UTC+03:00"),
+                ("Largest perPage", "100"),
+                ("Longest range", "7 days"),
+            ),
+        ),
         account(
             "brand/zwei",
             resource(incomplete=True, page_cap="10", requests_per_hour=812.0),
@@ -204,7 +218,19 @@ def lively() -> Site:
             problem="the first poll has not finished yet",
         ),
     )
-    return site(snapshot=lambda: Snapshot((main, brand, old)), accounts=lambda: statuses)
+    exporter = ExporterStatus(
+        state_path="/var/lib/intarget-exporter/intarget-exporter.db",
+        state_problem="the folder may not be written to; check its owner and mode",
+        reload_problem="config.yaml:3: poll.windw: unknown key; did you mean poll.window?",
+        shard=1,
+        total_shards=3,
+    )
+    return site(
+        snapshot=lambda: Snapshot((main, brand, old)),
+        accounts=lambda: statuses,
+        status=lambda: exporter,
+        configuration=lambda: "accounts:\n- name: <b>main</b>\n  access_token: '**********'\n",
+    )
 
 
 @dataclass(frozen=True)
@@ -243,9 +269,10 @@ async def acall(app: WebApp, target: str = "/", method: str = "GET", **headers: 
 
     await app(scope, receive, send)
     start, *bodies = sent
-    assert [True] * (len(bodies) - 1) + [False] == [message["more_body"] for message in bodies]
+    assert [True] * (len(bodies) - 1) + [False] == [message.get("more_body", False) for message in bodies]
     found = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], found, b"".join(message["body"] for message in bodies))
+    body = b"".join(message["body"] for message in bodies)
+    return Answer(start["status"], found, b"" if method == "HEAD" else body)  # as the server does
 
 
 def call(site: Site, target: str = "/", method: str = "GET", **headers: str) -> Answer:
@@ -290,8 +317,8 @@ class Parsed(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All text but the style sheet."""
-        return "".join(text for name, text in self.texts if name != "style")
+        """All text, with single spaces."""
+        return " ".join("".join(text for _, text in self.texts).split())
 
     def attributes(self, tag: str, name: str) -> list[str]:
         """Return an attribute of all elements of this name that have it."""

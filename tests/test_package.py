@@ -54,13 +54,13 @@ def test_changelog_begins_with_the_version() -> None:
 
 
 def test_wheel_has_what_it_needs_and_no_more(installed: metadata.Distribution) -> None:
-    """Every module, the marker of types, the schema and the licence; nothing of tests or tools."""
+    """Every file of the package, such as modules, schema and templates, and the licence; nothing else."""
     ours = [file for file in installed.files or () if file.suffix != ".pyc"]
     inside = {str(file) for file in ours if file.parts[0] == "exporter"}
     tree = {
         str(PurePosixPath(path.relative_to(ROOT)))
         for path in (ROOT / "exporter").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".json", ".typed"}
+        if path.is_file() and path.suffix != ".pyc"
     }
     info = {file.parts[0] for file in ours if file.parts[0].endswith(".dist-info")}
     assert tree == inside

@@ -22,7 +22,7 @@ from exporter.config.loading import SERVING_VARIABLES, SETTABLE, load
 from exporter.errors import REASONS
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 from exporter.exposition.writer import MAX_LABEL_LENGTH
-from exporter.web.asgi import WebApp
+from exporter.web.routes import WebApp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

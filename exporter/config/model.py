@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
+import yaml
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr
 
 from exporter.config.durations import parse_duration
@@ -277,6 +278,10 @@ class Config(Section):
 
     def __hash__(self) -> int:
         return hash((self.accounts, self.poll, self.api, self.metrics, self.state))
+
+    def masked(self) -> str:
+        """Return the configuration as YAML in which secrets are asterisks."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def changes(self, other: "Config") -> tuple[str, ...]:
         """Return the keys in which `other` differs: ``poll.window``, ``accounts[main]``."""

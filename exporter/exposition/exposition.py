@@ -255,11 +255,19 @@ class SelfMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a scrape is answered with. `content_encoding` is ``gzip`` or None."""
+    """What a scrape is answered with. `content_encoding` is ``gzip`` or None.
 
-    body: bytes
+    `parts` make the body one after another; all but the last are shared by the scrapes of one publish.
+    """
+
+    parts: tuple[bytes, ...]
     content_type: str
     content_encoding: str | None
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.parts)
 
 
 class Exposition:
@@ -296,7 +304,7 @@ class Exposition:
             return Response(prefix.complete(live), format_.content_type, "gzip")
         blocks = self._blocks(published, openmetrics=format_.openmetrics)
         live = self._metrics.render(openmetrics=format_.openmetrics)
-        return Response(b"".join((*blocks, live)), format_.content_type, None)
+        return Response((*blocks, live), format_.content_type, None)
 
     def series(self) -> Mapping[str, int]:
         """Return how many campaign and channel series each account has. Renders, if no scrape did yet."""
@@ -369,10 +377,10 @@ class _OpenMember:
         self._head = b"".join((*parts, compressor.flush(zlib.Z_SYNC_FLUSH)))
         self._compressor = compressor
 
-    def complete(self, live: bytes) -> bytes:
-        """Return the whole member with `live` at the end of its content."""
+    def complete(self, live: bytes) -> tuple[bytes, bytes]:
+        """Return the whole member, in two parts, with `live` at the end of its content."""
         compressor = self._compressor.copy()
-        return b"".join((self._head, compressor.compress(live), compressor.flush()))
+        return self._head, compressor.compress(live) + compressor.flush()
 
 
 def _distinct(accounts: Iterable[AccountSnapshot]) -> Iterable[AccountSnapshot]:

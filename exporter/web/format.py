@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from exporter.web.html import Markup, tag
-
 if TYPE_CHECKING:
     from decimal import Decimal
 
@@ -86,12 +84,6 @@ def utc(when: float) -> str:
         return NOTHING
 
 
-def moment(when: float | None, now: float, *, never: str = "never") -> Markup | str:
-    """Return `when` relative to `now`, with the exact time for machines and for the pointer."""
-    if when is None:
-        return never
-    exact = utc(when)
-    if exact == NOTHING:
-        return exact
-    machine = exact.removesuffix(" UTC").replace(" ", "T") + "Z"
-    return tag("time", relative(when, now), datetime=machine, title=exact)
+def iso(when: float) -> str:
+    """Return ``2026-11-23T12:00:00Z``, for machines; a dash for what no calendar has."""
+    return utc(when).replace(" UTC", "Z").replace(" ", "T")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import hypercorn.asyncio
 from hypercorn.config import Config, Sockets
 
-from exporter.web.asgi import WebApp
 from exporter.web.listen import Connections, Listener, bind, describe
-from exporter.web.webconfig import ReloadingContext, WebConfig, WebConfigFile
+from exporter.web.routes import WebApp
+from exporter.web.tls import ReloadingContext, ToolkitFile
+from exporter.web.toolkit_config import ToolkitConfig
 
 if TYPE_CHECKING:
     import socket
@@ -73,10 +74,10 @@ class WebServer:
     """
 
     def __init__(self, site: Site, listen_addresses: Sequence[str], web_config: Path | None) -> None:
-        self._file = None if web_config is None else WebConfigFile(web_config)
+        self._file = None if web_config is None else ToolkitFile(web_config)
         self._connections = Connections()
         self._listeners = bind(listen_addresses, self._connections)
-        self._app = WebApp(site, WebConfig if self._file is None else self._file.current)
+        self._app = WebApp(site, ToolkitConfig if self._file is None else self._file.current)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ class WebServer:
     @property
     def tls(self) -> bool:
         """Whether it speaks TLS."""
-        return self._file is not None and self._file.current().tls is not None
+        return self._file is not None and self._file.current().tls_server_config is not None
 
     def close(self) -> None:
         """Let go of sockets and threads. `serve` does it at its end."""

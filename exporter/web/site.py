@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from exporter.status import AccountStatus, ExporterStatus
 
-    from exporter.status import AccountStatus
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from exporter.tracking.model import Snapshot
 
 
@@ -16,8 +17,8 @@ class Response(Protocol):
     """One negotiated exposition. `content_encoding` is None for an uncompressed body."""
 
     @property
-    def body(self) -> bytes:
-        """The whole body."""
+    def parts(self) -> Sequence[bytes]:
+        """The body; what other scrapes get too is the same object there, and not copied."""
 
     @property
     def content_type(self) -> str:
@@ -35,7 +36,7 @@ class Site:
     `exposition` takes the request's Accept and Accept-Encoding. It and `reload` are called on worker threads
     and may take their time; the others are called on the event loop's thread and must return at once.
     `reload` raises ConfigError, whose faults are shown to whoever asked, so they must hold no values. `clock`
-    gives seconds since the epoch.
+    gives seconds since the epoch. `configuration` returns what is in force as a text without secrets.
     `documentation` is a URL to link to.
     """
 
@@ -49,3 +50,5 @@ class Site:
     telemetry_path: str = "/metrics"
     lifecycle: bool = False
     documentation: str | None = None
+    status: Callable[[], ExporterStatus] = ExporterStatus
+    configuration: Callable[[], str] = str

@@ -175,6 +175,17 @@ def test_frozen() -> None:
             setattr(model, key, None)
 
 
+def test_masked(write: Callable[[str], Path]) -> None:
+    """What is in force can be shown: every key, durations as people write them, secrets as asterisks."""
+    text = f"accounts: [{{name: main, access_token: {CANARY}}}]\napi: {{proxy: 'http://u:{CANARY}@p:1'}}\n"
+    shown = load(write(text), environ={}).masked()
+    assert CANARY not in shown
+    assert ["**********", "14d"] == [
+        yaml.safe_load(shown)["accounts"][0]["access_token"],
+        yaml.safe_load(shown)["poll"]["window"],
+    ]
+
+
 def test_changes(write: Callable[[str], Path]) -> None:
     """A reload can tell what changed; comments, order, line numbers and warnings are no change."""
     base = "accounts: [{name: a, access_token: one}, {name: b, access_token: x}]\n"

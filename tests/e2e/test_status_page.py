@@ -23,6 +23,7 @@ PAGES = (
     "/campaigns?sort=bounce&order=desc&page=2",
     "/campaigns/main/1001",
     "/campaigns/main/9",
+    "/config",
 )
 PHONE, DESK = 360, 1280
 
@@ -56,7 +57,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.mark.parametrize("width", [PHONE, DESK])
 @pytest.mark.parametrize("path", PAGES)
 def test_fits_and_keeps_to_the_policy(browser: Browser, base: str, path: str, width: int, dark: bool) -> None:  # noqa: FBT001
-    """No sideways scrolling of the page, no complaint of the browser, no request but for the page."""
+    """No sideways scrolling of the page, no complaint of the browser, no request to anywhere else."""
     browser.entries.clear()
     browser.requested.clear()
     browser.open(base + path, width=width, dark=dark)
@@ -66,11 +67,13 @@ def test_fits_and_keeps_to_the_policy(browser: Browser, base: str, path: str, wi
     assert (width, True) == (inner, content <= room)
     complaints = [entry for entry in browser.entries if "status of 404" not in entry]
     assert [] == complaints
-    assert {base + path} == set(browser.requested)
+    own = {url.removeprefix(base).partition("?")[0] for url in browser.requested if url.startswith(base)}
+    assert len(set(browser.requested)) == len(own)
+    assert own <= {path.partition("?")[0], "/static/style.css", "/static/icon.svg"}
 
 
 def test_style_sheet_is_in_force(browser: Browser, base: str) -> None:
-    """The inline style passes its own policy; a script wouldn't."""
+    """The style sheet is allowed by the policy; a script isn't."""
     browser.open(base + "/", width=DESK)
     assert "flex" == browser.evaluate("getComputedStyle(document.querySelector('header')).display")
     browser.entries.clear()

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
 
-    from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, ConversionSnapshot, Snapshot
+    from exporter.tracking.model import CampaignSnapshot, ConversionSnapshot, Snapshot
 
 ENOUGH_EVENTS: Final = 3
 PER_PAGE: Final = 100
 _MAX_TEXT: Final = 200
 _MAX_QUERY: Final = 4096
+FIELD_NAMES: Final = {
+    "softBounced": "soft bounced",
+    "temporaryFailed": "temporarily failed",
+    "complaint": "complaints",
+}
+"""How people call the API's counters, where that isn't the field's name."""
 _INDEX: Final = {name: index for index, name in enumerate(COUNTER_FIELDS)}
 
 
@@ -61,6 +67,22 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class CounterRow:
+    """One counter of a campaign: InTarget's present figure beside the exported one."""
+
+    name: str
+    vendor: int | None
+    exported: int | None
+
+    @property
+    def overcount(self) -> int:
+        """How far the exported figure stands above InTarget's."""
+        if self.exported is None or self.vendor is None:
+            return 0
+        return max(0, self.exported - self.vendor)
+
+
+@dataclass(frozen=True, slots=True)
 class CampaignRow:
     """One campaign in one channel of one account."""
 
@@ -71,6 +93,39 @@ class CampaignRow:
     def value(self, field: str) -> int | None:
         """Return InTarget's last good value of `field`, a name of COUNTER_FIELDS."""
         return self.campaign.vendor[_INDEX[field]]
+
+    @property
+    def name(self) -> str:
+        """What people call the campaign, never an empty text."""
+        campaign = self.campaign
+        return (
+            campaign.campaign_name.strip()
+            or campaign.message_title.strip()
+            or f"Campaign {campaign.campaign_id}"
+        )
+
+    @property
+    def subtitle(self) -> str:
+        """Its id, and its title unless that is its name."""
+        title = self.campaign.message_title
+        under = f"id {self.campaign.campaign_id}"
+        return under if title in ("", self.name) else f"{under} \u00b7 {title}"
+
+    @property
+    def conversion(self) -> ConversionSnapshot | None:
+        """Its broadest conversion, if it has any."""
+        return broadest(self.campaign.conversions)
+
+    @property
+    def counters(self) -> tuple[CounterRow, ...]:
+        """The counters that ever had a value, in the API's order."""
+        return tuple(
+            CounterRow(FIELD_NAMES.get(name, name), vendor, exported)
+            for name, vendor, exported in zip(
+                COUNTER_FIELDS, self.campaign.vendor, self.campaign.values, strict=True
+            )
+            if vendor is not None or exported is not None
+        )
 
     @property
     def bounce(self) -> Rate:
@@ -176,6 +231,16 @@ class Listing:
     query: ListQuery
     per_page: int = PER_PAGE
 
+    @property
+    def first(self) -> int:
+        """The number of its first row, from 1."""
+        return (self.query.page - 1) * self.per_page + 1
+
+    @property
+    def last(self) -> int:
+        """The number of its last row."""
+        return self.first + len(self.rows) - 1
+
 
 def select(snapshot: Snapshot, query: ListQuery, per_page: int = PER_PAGE) -> Listing:
     """Return the page of `snapshot` that `query` asks for, or the last there is."""
@@ -206,15 +271,16 @@ def select(snapshot: Snapshot, query: ListQuery, per_page: int = PER_PAGE) -> Li
     )
 
 
-def find(
-    snapshot: Snapshot, account: str, campaign_id: int
-) -> tuple[AccountSnapshot, tuple[CampaignSnapshot, ...]] | None:
-    """Return the account and its campaign in every channel, or None."""
-    for candidate in snapshot.accounts:
-        if candidate.account == account:
-            found = tuple(item for item in candidate.campaigns if item.campaign_id == campaign_id)
-            return (candidate, tuple(sorted(found, key=lambda item: item.channel))) if found else None
-    return None
+def find(snapshot: Snapshot, account: str, campaign_id: int) -> tuple[CampaignRow, ...]:
+    """Return the account's campaign in every channel, by the channel's name; nothing if there is none."""
+    rows = (
+        CampaignRow(candidate.account, candidate.currency, item)
+        for candidate in snapshot.accounts
+        if candidate.account == account
+        for item in candidate.campaigns
+        if item.campaign_id == campaign_id
+    )
+    return tuple(sorted(rows, key=lambda row: row.campaign.channel))
 
 
 def account_names(snapshot: Snapshot) -> list[str]:
@@ -246,7 +312,7 @@ def _matches(campaign: CampaignSnapshot, needle: str) -> bool:
 
 
 def _deposits(row: CampaignRow) -> int | None:
-    best = broadest(row.campaign.conversions)
+    best = row.conversion
     return None if best is None else best.deposits
 
 
