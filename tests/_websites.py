@@ -174,10 +174,7 @@ def lively() -> Site:
     statuses = (
         account(
             "main",
-            resource(
-                failed_jobs={"senders": "no answer within 30 seconds"},
-                notes=("older campaigns that still send: 3 found, last looked 12 minutes ago",),
-            ),
+            resource(notes=("older campaigns that still send: 3 found, last looked 12 minutes ago",)),
             resource("conversions", interval=900.0),
             campaigns=230,
             series=4711,
@@ -187,6 +184,7 @@ def lively() -> Site:
                 ("Longest range", "7 days"),
             ),
         ),
+        account("seasonal", resource(failed_jobs={"senders": "no answer within 30 seconds"}), campaigns=12),
         account(
             "brand/zwei",
             resource(incomplete=True, page_cap="10", requests_per_hour=812.0),

@@ -123,7 +123,8 @@ def test_states_are_words_and_colours(browser: Browser, base: str) -> None:
     badges = browser.evaluate(
         "[...document.querySelectorAll('.title .badge')].map(b => [b.textContent, getComputedStyle(b).color])",
     )
-    assert ["ok", "failing", "incomplete", "stale", "starting"] == [word for word, _ in badges]
+    words = ["state file not in use", "reload failed", "ok", "partly failing", "failing", "incomplete", "stale"]
+    assert [*words, "starting"] == [word for word, _ in badges]
     assert 4 == len({colour for _, colour in badges})
 
 
