@@ -20,7 +20,7 @@
         ├── DeadlineError           deadline
         └── InternalError           internal
 
-Messages never hold a URL, a token or a piece of a response body.
+Messages never hold a URL or a token, and of a response body no more than the API's own error message.
 """
 
 from __future__ import annotations
@@ -63,9 +63,16 @@ class StoppedError(ExporterError):
 
 
 class PollError(ExporterError):
-    """One poll of one resource failed; `reason` is its value of the label ``reason``."""
+    """One poll of one resource failed; `reason` is its value of the label ``reason``.
+
+    `status` is the HTTP status, if an answer with one brought the failure.
+    """
 
     reason: ClassVar[str] = "internal"
+
+    def __init__(self, text: str = "", *, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class RequestTimeoutError(PollError):
@@ -81,13 +88,13 @@ class ConnectionFailedError(PollError):
 
 
 class AuthError(PollError):
-    """401 or 403."""
+    """401, or a 403 that isn't a firewall's and came from both resources."""
 
     reason = "auth"
 
 
 class RateLimitedError(PollError):
-    """429, still after the retries or for longer than the poll may last."""
+    """429, or 403 with Retry-After, still after the retries or for longer than the poll may last."""
 
     reason = "rate_limited"
 
@@ -99,7 +106,7 @@ class ServerError(PollError):
 
 
 class ClientError(PollError):
-    """A 4xx other than 401, 403 and 429, or a redirect."""
+    """A 4xx that is neither about the token nor about the rate, or a redirect."""
 
     reason = "client_error"
 

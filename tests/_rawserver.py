@@ -182,6 +182,8 @@ class RawServer:
         with contextlib.suppress(OSError):
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
+                with self._lock:
+                    self._sockets.append(sock)
             with sock:
                 while self._one(sock):
                     pass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -67,10 +68,10 @@ class TimeRange:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to the API: the documented filters, no more.
+    """One request to the API: the documented filters, and a page if the server is known to have pages.
 
     Bounds are whole seconds since the epoch, sent as they are: whether the server takes them as inclusive
-    isn't documented, and whoever asks has to allow for both.
+    isn't documented, and whoever asks has to allow for both. Pages count from 1.
     """
 
     start_from: int | None = None
@@ -79,6 +80,22 @@ class Query:
     send_to: int | None = None
     campaign_ids: tuple[int, ...] = ()
     per_page: int = 500
+    page: int | None = None
+
+    def __str__(self) -> str:
+        """Say what is asked for, in words for a log line."""
+        parts = [
+            f"{kind} from {_utc(first)} to {_utc(last)}"
+            for kind, first, last in (
+                ("starts", self.start_from, self.start_to),
+                ("sends", self.send_from, self.send_to),
+            )
+            if first is not None and last is not None
+        ]
+        if self.campaign_ids:
+            more = len(self.campaign_ids) - 1
+            parts.append(f"campaign {self.campaign_ids[0]}" + (f" and {more} more" if more else ""))
+        return ", ".join([*parts, f"perPage {self.per_page}"])
 
     @property
     def filtered(self) -> bool:
@@ -86,6 +103,10 @@ class Query:
         by_start = self.start_from is not None and self.start_to is not None
         by_send = self.send_from is not None and self.send_to is not None
         return by_start or by_send or bool(self.campaign_ids)
+
+
+def _utc(second: int) -> str:
+    return datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter import __version__
-from exporter.api.client import http_date
 from exporter.api.fields import CONVERSIONS, RESOURCES, STATISTICS
 from exporter.api.model import Query
+from exporter.api.refusal import http_date
 from exporter.collect.evidence import DOCUMENTED_DEFAULT
 from exporter.config.durations import format_duration
 from exporter.errors import ConfigError, DeadlineError, InternalError, PollError, StateError

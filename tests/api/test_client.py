@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import random
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 import traceback
@@ -24,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import __version__
-from exporter.api.client import ApiClient, ApiSettings, RateLimiter
+from exporter.api.client import ApiClient
 from exporter.api.fields import CONVERSIONS, STATISTICS
-from exporter.api.model import Query, Reply
+from exporter.api.limiter import RateLimiter
+from exporter.api.model import Query
+from exporter.api.transport import Answer as Received
 from exporter.errors import (
     AuthError,
     BadResponseError,
@@ -34,7 +32,6 @@ from exporter.errors import (
     ConfigError,
     ConnectionFailedError,
     DeadlineError,
-    ExporterError,
     InternalError,
     PollError,
     RateLimitedError,
@@ -43,138 +40,30 @@ from exporter.errors import (
     StoppedError,
     TooLargeError,
 )
+from tests._program import until
 from tests._rawserver import RawServer, raw, reply
+from tests.api._rig import (
+    BASE,
+    OK,
+    QUERY,
+    SLOW,
+    TOKEN,
+    Clock,
+    Highest,
+    Lowest,
+    Rig,
+    drip_body,
+    drip_head,
+    ended_when,
+    hold,
+    http_date,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests._rawserver import Answer, Peer
-
-TOKEN = "canary-7f3a9c"
-QUERY = Query(start_from=1_763_856_000, start_to=1_763_942_399, per_page=500)
-OK = b"HTTP/1.1 200 OK\r\n"
-SLOW = 8.0  # upper bound for what takes a fraction of a second, on a busy machine
-PROMPT = 1.0  # the same for what takes a twentieth
-
-
-class Clock:
-    """Monotonic clock that moves by waiting. `stop_at` is when a stop request comes."""
-
-    def __init__(self, stop: threading.Event | None = None, stop_at: float = float("inf")) -> None:
-        self.now = 1000.0
-        self.waits: list[float] = []
-        self._stop = stop
-        self._stop_at = stop_at
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-    def wait(self, seconds: float) -> bool:
-        """Move on; stop where told to."""
-        self.waits.append(seconds)
-        if self.now + seconds >= self._stop_at and self._stop is not None:
-            self._stop.set()
-            return True
-        self.now += seconds
-        return False
-
-
-class Highest(random.Random):
-    """Draws the upper end of every interval."""
-
-    def uniform(self, a: float, b: float) -> float:
-        """Return the larger bound."""
-        return max(a, b)
-
-
-class Lowest(random.Random):
-    """Draws the lower end of every interval."""
-
-    def uniform(self, a: float, b: float) -> float:
-        """Return the smaller bound."""
-        return min(a, b)
-
-
-class Rig:
-    """A client, the server it talks to, and what it reported."""
-
-    def __init__(self, client: ApiClient, server: RawServer, stop: threading.Event) -> None:
-        self.client = client
-        self.server = server
-        self.stop = stop
-        self.reported: list[tuple[str, str, float]] = []
-
-    @property
-    def codes(self) -> list[str]:
-        """The code of every attempt."""
-        return [code for _, code, _ in self.reported]
-
-    def get(self, query: Query = QUERY, *, within: float = 60.0, resource: str = STATISTICS) -> Reply:
-        """Ask on the real clock."""
-        return self.client.get(resource, query, deadline=time.monotonic() + within)
-
-    def fail(self, **kwargs: float) -> tuple[ExporterError, float]:
-        """Ask, and return the error and after how many seconds it came."""
-        begun = time.monotonic()
-        with pytest.raises(ExporterError) as caught:
-            self.get(**kwargs)
-        return caught.value, time.monotonic() - begun
-
-
-BASE = ApiSettings(
-    base_url="",
-    timeout=10.0,
-    retries=0,
-    concurrency=2,
-    requests_per_second=10_000.0,
-    max_response_bytes=1_000_000,
-)
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Rig]]:
-    """Build rigs; afterwards nothing of them may be left running."""
-    with contextlib.ExitStack() as stack:
-
-        def build(
-            *answers: Answer,
-            server: RawServer | None = None,
-            token: Callable[[], str] = lambda: TOKEN,
-            stop: threading.Event | None = None,
-            clock: Clock | None = None,
-            rng: random.Random | None = None,
-            wall_clock: Callable[[], float] = time.time,
-            **changes: object,
-        ) -> Rig:
-            server = stack.enter_context(RawServer(answers) if server is None else server)
-            stop = threading.Event() if stop is None else stop
-            times = {} if clock is None else {"monotonic": clock, "wait": clock.wait}
-            client = ApiClient(
-                replace(BASE, **({"base_url": server.url} | changes)),
-                token=token,
-                stop=stop,
-                on_request=lambda *report: rig.reported.append(report),
-                random=rng,
-                wall_clock=wall_clock,
-                **times,
-            )
-            rig = Rig(client, server, stop)
-            stack.callback(client.close)
-            return rig
-
-        yield build
-    until = time.monotonic() + SLOW
-    while [one for one in threading.enumerate() if one.name.startswith("intarget-")]:
-        assert time.monotonic() < until, "a thread of the client is left"
-        time.sleep(0.005)
-
-
-def http_date(second: float) -> str:
-    """Return an HTTP date."""
-    return datetime.fromtimestamp(second, tz=UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-
 
 # What is sent
 
@@ -251,7 +140,7 @@ def test_query_string_round_trip(query: Query, token: str) -> None:
     """Whatever is asked, a standard parser reads back exactly the documented parameters, and the token."""
     client = ApiClient(replace(BASE, base_url="http://x"), token=lambda: token, stop=threading.Event())
     sent: list[str] = []
-    client._send = lambda url, _: sent.append(url) or Reply(body=b"[]", headers={}, seconds=0.0)
+    client._transport.get = lambda url, _: sent.append(url) or Received(200, {}, b"[]")
     client.get(STATISTICS, query, deadline=time.monotonic() + 60)
     expected = [
         (name, datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0"))
@@ -399,7 +288,6 @@ def test_refused_connection(make: Callable[..., Rig]) -> None:
         (304, ClientError, 1),
         (400, ClientError, 1),
         (401, AuthError, 1),
-        (403, AuthError, 1),
         (404, ClientError, 1),
         (408, ClientError, 1),
         (429, RateLimitedError, 3),
@@ -511,182 +399,12 @@ def test_proxy_that_refuses(make: Callable[..., Rig]) -> None:
     assert "hush" not in str(error)
 
 
-def test_silent_proxy(make: Callable[..., Rig]) -> None:
-    """A proxy that never answers costs no more than the timeout."""
-    with RawServer(mute=True) as proxy:
-        rig = make(base_url="https://api.invalid", proxy=f"http://127.0.0.1:{proxy.port}", timeout=0.3)
-        error, seconds = rig.fail()
-    assert isinstance(error, RequestTimeoutError)
-    assert seconds < SLOW
-
-
 def test_settings_hide_the_proxy() -> None:
     """The proxy's password stands in no repr."""
     assert "hush" not in repr(replace(BASE, proxy="http://user:hush@proxy"))
 
 
 # Time
-
-
-def drip_head(peer: Peer) -> None:
-    """Drip the status line and headers."""
-    peer.drip(OK + b"Content-Type: application/json\r\nX-Padding: " + b"x" * 100)
-
-
-def drip_body(peer: Peer) -> None:
-    """Drip a body of known length."""
-    peer.send(OK + b"Content-Length: 100\r\n\r\n")
-    peer.drip(b" " * 100)
-
-
-def drip_open_body(peer: Peer) -> None:
-    """Drip a body that would end when the connection does."""
-    peer.send(OK + b"Connection: close\r\n\r\n[]")
-    peer.drip(b" " * 100)
-
-
-def drip_chunk(peer: Peer) -> None:
-    """Drip the size of a chunk."""
-    peer.send(OK + b"Transfer-Encoding: chunked\r\n\r\n")
-    peer.drip(b"0" * 100)
-
-
-def interim(peer: Peer) -> None:
-    """Send interim answers without end."""
-    for _ in range(100):
-        peer.drip(b"HTTP/1.1 100 Continue\r\n\r\n", 0.01)
-
-
-def hold(peer: Peer) -> None:
-    """Say nothing."""
-    peer.hold()
-
-
-SLOWNESS = [drip_head, drip_body, drip_open_body, drip_chunk, interim, hold]
-
-
-@pytest.mark.parametrize("answer", SLOWNESS)
-def test_timeout_bounds_the_whole_request(make: Callable[..., Rig], answer: Answer) -> None:
-    """However an answer drips, the request ends with its timeout."""
-    rig = make(answer, timeout=0.3)
-    error, seconds = rig.fail()
-    assert isinstance(error, RequestTimeoutError)
-    assert "within 0.3 s" in str(error)
-    assert rig.codes == ["timeout"]
-    assert 0.3 <= seconds < SLOW
-
-
-@pytest.mark.parametrize("answer", SLOWNESS)
-def test_deadline_bounds_the_request(make: Callable[..., Rig], answer: Answer) -> None:
-    """A deadline before the timeout ends the request, and it is the deadline's error, without a retry."""
-    rig = make(answer, timeout=30.0, retries=3)
-    error, seconds = rig.fail(within=0.3)
-    assert isinstance(error, DeadlineError)
-    assert rig.codes == ["deadline"]
-    assert 0.3 <= seconds < SLOW
-
-
-def stopped_after(rig: Rig, seconds: float, **kwargs: float) -> float:
-    """Request a stop after some seconds; return how long after that the client gave up."""
-    moments: list[float] = []
-
-    def stop() -> None:
-        moments.append(time.monotonic())
-        rig.stop.set()
-
-    timer = threading.Timer(seconds, stop)
-    timer.start()
-    error, _ = rig.fail(**kwargs)
-    ended = time.monotonic()
-    timer.join()
-    assert isinstance(error, StoppedError)
-    return ended - moments[0]
-
-
-@pytest.mark.parametrize("answer", SLOWNESS)
-def test_stop_ends_a_request(make: Callable[..., Rig], answer: Answer) -> None:
-    """A stop request ends what is in flight at once."""
-    rig = make(answer, timeout=30.0, retries=3)
-    assert stopped_after(rig, 0.1) < PROMPT
-    assert rig.codes == ["stopped"]
-
-
-def test_request_on_a_reused_connection_is_watched(make: Callable[..., Rig]) -> None:
-    """The second request of a connection is bounded as the first."""
-    rig = make(reply(), drip_head, timeout=1.5)
-    rig.get()
-    error, seconds = rig.fail()
-    assert isinstance(error, RequestTimeoutError)
-    assert rig.server.connections == 1
-    assert seconds < SLOW
-
-
-@pytest.fixture
-def deaf() -> Iterator[str]:
-    """Yield the base URL of a listener whose backlog is full: connecting hangs."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)  # noqa: FBT003
-            with contextlib.suppress(BlockingIOError):
-                sock.connect(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def test_connecting_is_bounded(make: Callable[..., Rig], deaf: str) -> None:
-    """A connection that is never accepted costs the timeout."""
-    error, seconds = make(base_url=deaf, timeout=0.3).fail()
-    assert isinstance(error, RequestTimeoutError)
-    assert 0.3 <= seconds < SLOW
-
-
-def test_stop_ends_connecting(make: Callable[..., Rig], deaf: str) -> None:
-    """A stop request ends a connect that hangs."""
-    assert stopped_after(make(base_url=deaf, timeout=30.0), 0.1) < PROMPT
-
-
-@pytest.mark.parametrize("ending", ["timeout", "deadline", "stop"])
-def test_tls_handshake_is_bounded(make: Callable[..., Rig], ending: str) -> None:
-    """A server that is silent in the TLS handshake is left on timeout, deadline and stop."""
-    with RawServer(mute=True) as server:
-        url = f"https://127.0.0.1:{server.port}"
-        if ending == "stop":
-            assert stopped_after(make(base_url=url, timeout=30.0), 0.1) < PROMPT
-            return
-        rig = make(base_url=url, timeout=0.3 if ending == "timeout" else 30.0)
-        error, seconds = rig.fail(within=0.3 if ending == "deadline" else 30.0)
-        assert ending == error.reason
-        assert seconds < SLOW
-
-
-@pytest.mark.parametrize("ending", ["timeout", "stop"])
-def test_name_lookup_is_left_behind(
-    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    """A name server that doesn't answer holds up nothing, and leaves one thread however often it is asked."""
-    answered, lookups = threading.Event(), []
-
-    def hang(*args: object, **_: object) -> list[object]:
-        lookups.append(args)
-        answered.wait(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "later")
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    rig = make(base_url="http://api.invalid", timeout=0.2 if ending == "timeout" else 30.0)
-    try:
-        if ending == "stop":
-            assert stopped_after(rig, 0.1) < PROMPT
-        else:
-            for _ in range(2):
-                error, seconds = rig.fail()
-                assert isinstance(error, RequestTimeoutError)
-                assert seconds < SLOW
-        assert len(lookups) == 1
-    finally:
-        answered.set()
 
 
 def test_unknown_host(make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -741,12 +459,7 @@ def test_stop_before_the_request(make: Callable[..., Rig]) -> None:
 def test_close(make: Callable[..., Rig]) -> None:
     """Closing ends what is in flight, and nothing can be asked afterwards."""
     rig = make(hold, timeout=30.0)
-    timer = threading.Timer(0.1, rig.client.close)
-    timer.start()
-    error, seconds = rig.fail()
-    timer.join()
-    assert isinstance(error, StoppedError)
-    assert seconds < SLOW
+    assert ended_when(rig, lambda: rig.server.requests, rig.client.close) < SLOW
     assert isinstance(rig.fail()[0], StoppedError)
     assert rig.server.connections == 1
 
@@ -976,7 +689,7 @@ def test_rate_limit_pause_is_capped_by_the_deadline(make: Callable[..., Rig]) ->
 def test_stop_ends_a_backoff(make: Callable[..., Rig]) -> None:
     """A stop request ends the wait before a retry."""
     rig = make(reply(503, headers={"Retry-After": "30"}), retries=1)
-    assert stopped_after(rig, 0.2) < PROMPT
+    assert ended_when(rig, lambda: rig.codes, rig.stop.set) < SLOW
     assert rig.codes == ["503"]
 
 
@@ -1065,8 +778,7 @@ def test_wait_for_a_free_place_ends_with_the_deadline(make: Callable[..., Rig]) 
     rig = make(hold, timeout=30.0, concurrency=1)
     first = threading.Thread(target=rig.fail)
     first.start()
-    while not rig.server.requests:
-        time.sleep(0.005)
+    until(lambda: rig.server.requests, "the first request")
     error, seconds = rig.fail(within=0.2)
     assert isinstance(error, DeadlineError)
     assert seconds < SLOW
@@ -1079,9 +791,9 @@ def test_stop_ends_the_wait_for_a_free_place(make: Callable[..., Rig]) -> None:
     rig = make(hold, timeout=30.0, concurrency=1)
     first = threading.Thread(target=rig.fail)
     first.start()
-    while not rig.server.requests:
-        time.sleep(0.005)
-    assert stopped_after(rig, 0.1) < PROMPT
+    until(lambda: rig.server.requests, "the first request")
+    rig.asked.clear()
+    assert ended_when(rig, lambda: threading.active_count() > 2, rig.stop.set) < SLOW
     first.join(10)
     assert len(rig.server.requests) == 1
 
@@ -1111,31 +823,6 @@ def test_one_client_in_many_threads(make: Callable[..., Rig]) -> None:
 # TLS
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate for 127.0.0.1, in one file with its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("openssl is missing")
-    folder = tmp_path_factory.mktemp("tls")
-    command = (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    )
-    files = ["-keyout", folder / "key.pem", "-out", folder / "ca.pem"]
-    subprocess.run([openssl, *command.split(), *files], check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture
-def tls(certificate: Path) -> Callable[..., RawServer]:
-    """Build TLS servers."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "ca.pem", certificate / "key.pem")
-    return lambda *answers: RawServer(answers, tls=context)
-
-
 def test_tls_with_ca_file(make: Callable[..., Rig], tls: Callable[..., RawServer], certificate: Path) -> None:
     """A server whose authority is in ca_file is trusted, and its connection reused."""
     rig = make(server=tls(reply(body=b"[5]")), ca_file=str(certificate / "ca.pem"))
@@ -1150,19 +837,6 @@ def test_tls_without_ca_file(make: Callable[..., Rig], tls: Callable[..., RawSer
     assert isinstance(error, ConnectionFailedError)
     assert "certificate isn't trusted" in str(error)
     assert rig.server.requests == []
-
-
-@pytest.mark.parametrize("answer", [drip_head, drip_body, hold])
-def test_tls_drip(
-    make: Callable[..., Rig], tls: Callable[..., RawServer], certificate: Path, answer: Answer
-) -> None:
-    """Under TLS, too, a dripping answer ends with the timeout, on a new connection and on a reused one."""
-    rig = make(server=tls(reply(), answer), ca_file=str(certificate / "ca.pem"), timeout=2.0)
-    rig.get()
-    for _ in range(2):
-        error, seconds = rig.fail()
-        assert isinstance(error, RequestTimeoutError)
-        assert seconds < SLOW
 
 
 def test_tls_through_a_proxy(
@@ -1204,6 +878,126 @@ def test_plain_server_asked_with_tls(make: Callable[..., Rig]) -> None:
         thread.join(10)
     assert isinstance(error, ConnectionFailedError)
     assert "TLS failed" in str(error)
+
+
+# Blame
+
+
+def test_refusals_carry_their_status(make: Callable[..., Rig]) -> None:
+    """The status of a refusal is at hand for whoever asks again with less; without an answer it is None."""
+    for status in (400, 404, 413, 414, 422, 504):
+        error, _ = make(reply(status)).fail()
+        assert status == error.status
+    assert None is make(raw(b"")).fail()[0].status
+
+
+def test_what_was_rejected_is_told(make: Callable[..., Rig]) -> None:
+    """A rejected request is described, with the API's own message; the address isn't blamed."""
+    body = b'{"name": "Bad Request", "message": "perPage must be no greater than 100."}'
+    error, _ = make(reply(400, body=body)).fail()
+    assert str(error) == (
+        "the API rejected a request for starts from 2025-11-23 00:00:00 to 2025-11-23 23:59:59, perPage 500"
+        " (HTTP 400); the API says: perPage must be no greater than 100."
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_own_message_is_told(make: Callable[..., Rig], status: int) -> None:
+    """So is the message of every other refusal, compressed or not."""
+    body = gzip.compress(b'{"message": "come back on Monday"}')
+    error, _ = make(reply(status, body=body, headers={"Content-Encoding": "gzip"})).fail()
+    assert "; the API says: come back on Monday" in str(error)
+
+
+def test_connection_survives_a_refusal(make: Callable[..., Rig]) -> None:
+    """A refusal whose body was read whole costs no connection."""
+    rig = make(reply(400, body=b"{}"), reply())
+    rig.fail()
+    rig.get()
+    assert rig.server.connections == 1
+
+
+def test_firewall_is_not_blamed_on_the_token(make: Callable[..., Rig]) -> None:
+    """403 with a web page is a client error that names the firewall."""
+    rig = make(reply(403, body=b"<html>Access denied</html>", headers={"Content-Type": "text/html"}), retries=2)
+    error, _ = rig.fail()
+    assert (ClientError, 403, ["403"]) == (type(error), error.status, rig.codes)
+    assert "firewall" in str(error)
+
+
+def test_forbidden_with_retry_after_is_a_rate_limit(make: Callable[..., Rig]) -> None:
+    """403 with Retry-After is waited for as 429 is."""
+    clock = Clock()
+    rig = make(reply(403, headers={"Retry-After": "7"}), reply(), clock=clock, rng=Lowest(), retries=1)
+    rig.client.get(STATISTICS, QUERY, deadline=clock.now + 60)
+    assert clock.now == pytest.approx(1007.0, abs=0.01)
+    assert rig.codes == ["403", "200"]
+
+
+def forbids(path: str) -> Answer:
+    """Answer with 403 at one path, with rows at others."""
+    return lambda peer: (reply(403) if peer.request.path.endswith(path) else reply())(peer)
+
+
+def test_forbidden_everywhere_is_the_token(make: Callable[..., Rig]) -> None:
+    """403 is about the token where the other resource refuses it, too; that is asked once."""
+    rig = make(reply(403))
+    error, _ = rig.fail()
+    assert (AuthError, 403) == (type(error), error.status)
+    assert [(STATISTICS, "403"), (CONVERSIONS, "403")] == [report[:2] for report in rig.reported]
+
+
+def test_forbidden_resource_is_not_the_token(make: Callable[..., Rig]) -> None:
+    """403 from one resource alone is a client error; what the other said within a minute needn't be asked."""
+    clock = Clock()
+    rig = make(forbids("statistic-conversions"), clock=clock)
+
+    def fail() -> PollError:
+        with pytest.raises(PollError) as caught:
+            rig.client.get(CONVERSIONS, QUERY, deadline=clock.now + 60)
+        return caught.value
+
+    for _ in range(2):
+        error = fail()
+        assert (ClientError, 403) == (type(error), error.status)
+        assert "forbids the conversions" in str(error)
+    assert rig.codes == ["403", "200", "403"]
+    clock.now += 61.0
+    fail()
+    assert rig.codes[3:] == ["403", "200"]
+
+
+def test_unused_proxy_is_mentioned(make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a connection a proxy of the environment is mentioned, unless it isn't meant for this host."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hush@127.0.0.1:1")
+    note = "HTTPS_PROXY in the environment is not used: if the API is behind a proxy, set api.proxy"
+    error, _ = make(base_url="https://127.0.0.1:1").fail()
+    assert note in str(error)
+    assert "hush" not in str(error)
+    for changes in ({"base_url": "http://127.0.0.1:1"}, {"proxy": "http://127.0.0.1:1"}):
+        assert note not in str(make(**({"base_url": "https://127.0.0.1:1"} | changes)).fail()[0])
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert note not in str(make(base_url="https://127.0.0.1:1").fail()[0])
+
+
+def test_fewer_retries_on_request(make: Callable[..., Rig]) -> None:
+    """Whoever has another way to ask can do without retries."""
+    clock = Clock()
+    rig = make(reply(504), clock=clock, retries=3)
+    with pytest.raises(ServerError):
+        rig.client.get(STATISTICS, QUERY, deadline=clock.now + 60, retries=0)
+    assert rig.codes == ["504"]
+
+
+def test_page_is_asked_for_by_its_parameter(make: Callable[..., Rig]) -> None:
+    """A page has the configured name, and isn't mentioned unless it is asked for."""
+    rig = make(page_parameter="seite")
+    rig.get(replace(QUERY, page=3))
+    rig.get()
+    assert ("seite", "3") in rig.server.requests[0].parameters
+    assert "seite" not in dict(rig.server.requests[1].parameters)
 
 
 # Secrets
@@ -1279,7 +1073,7 @@ def test_unforeseen_error_tells_no_secret(make: Callable[..., Rig], monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise LookupError(TOKEN)
 
-    monkeypatch.setattr(rig.client._adapter, "send", broken)
+    monkeypatch.setattr(rig.client._transport, "get", broken)
     error, _ = rig.fail()
     assert isinstance(error, InternalError)
     assert "LookupError at test_client.py:" in str(error)
@@ -1287,15 +1081,23 @@ def test_unforeseen_error_tells_no_secret(make: Callable[..., Rig], monkeypatch:
     assert rig.codes == ["internal"]
 
 
-@pytest.mark.parametrize("raised", [DeadlineError, StoppedError])
-def test_ends_in_mid_request_tell_no_secret(make: Callable[..., Rig], raised: type[ExporterError]) -> None:
-    """The errors of a deadline and of a stop hold no library's exception either."""
-    rig = make(hold, timeout=30.0)
-    timer = threading.Timer(0.05, rig.stop.set if raised is StoppedError else lambda: None)
-    timer.start()
-    error, _ = rig.fail(within=0.3 if raised is DeadlineError else 30.0)
-    timer.join()
-    assert raised is type(error)
+def test_deadline_in_mid_request_tells_no_secret(make: Callable[..., Rig]) -> None:
+    """The error of a deadline holds no library's exception either."""
+    error, _ = make(hold, timeout=30.0).fail(within=0.3)
+    assert isinstance(error, DeadlineError)
+    assert_says_nothing(error)
+
+
+def test_stop_in_mid_request_tells_no_secret(make: Callable[..., Rig]) -> None:
+    """Neither does that of a stop."""
+
+    def stop(peer: Peer) -> None:
+        rig.stop.set()
+        peer.hold()
+
+    rig = make(stop, timeout=30.0)
+    error, _ = rig.fail()
+    assert isinstance(error, StoppedError)
     assert_says_nothing(error)
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from exporter.api.refusal import LONGEST, own_words
+from exporter.api.refusal import LONGEST_MESSAGE, own_words
 from exporter.logs import register_secret
 
 
@@ -47,5 +47,5 @@ def test_secrets_and_addresses_are_taken_out() -> None:
 def test_long_message_is_cut() -> None:
     """A long message is cut."""
     told = own_words(json.dumps({"message": "word " * 1000}).encode())
-    assert len(told) <= LONGEST + len("; the API says: ")
+    assert len(told) <= LONGEST_MESSAGE + len("; the API says: ")
     assert told.endswith("…")
