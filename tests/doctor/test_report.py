@@ -467,7 +467,7 @@ def test_text_has_one_line_for_each_finding(server: ApiServer) -> None:
     assert [finding.line for finding in findings] == [line for line in lines if line.startswith("  ")]
     assert f"account main ({server.url})" in lines
     assert "1 problem, 1 warning" == lines[-1]
-    assert any(line.startswith("  problem  conversions question: the API refused") for line in lines)
+    assert any(line.startswith("  problem  conversions question: the API forbids") for line in lines)
 
 
 def test_json_has_the_same(server: ApiServer) -> None:
