@@ -819,7 +819,7 @@ def test_requests_per_hour(world: World) -> None:
     ("status", "reason", "requests"),
     [
         (401, "auth", 1),
-        (403, "auth", 1),
+        (403, "auth", 2),
         (404, "client_error", 1),
         (302, "client_error", 1),
         (503, "server_error", 2),
