@@ -854,7 +854,7 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
         state.close()
     found = Samples(metrics.render(openmetrics=False).decode())
     assert 2 == found.value("intarget_poll_failures_total", resource="statistics", reason=reason)
-    assert 2 * requests == found.value("intarget_api_requests_total", resource="statistics", code=str(status))
+    assert 2 * requests == found.value("intarget_api_requests_total", code=str(status))
 
 
 def test_a_moved_campaign_with_many_messages_counts_once(world: World) -> None:
