@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.config.model import AccountConfig, Config
-    from exporter.exposition.exposition import Exposition, SelfMetrics
+    from exporter.exposition.exposition import Exposition
+    from exporter.exposition.self_metrics import SelfMetrics
     from exporter.schedule import Schedule
     from exporter.status import AccountStatus
     from exporter.tracking.state_file import State

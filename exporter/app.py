@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from exporter import __version__, clocks
 from exporter.accounts import Accounts
 from exporter.errors import ConfigError, StateError, StateLockedError
-from exporter.exposition.exposition import Exposition, Response, SelfMetrics
+from exporter.exposition.exposition import Exposition, Response
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import fields
 from exporter.schedule import Schedule
 from exporter.status import ExporterStatus

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.api.fields import COUNTER_FIELDS
 from exporter.errors import StateError
-from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.exposition.exposition import Exposition
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import fields
 from exporter.polling.account import AccountPoller
 from exporter.polling.threads import run_concurrently

@@ -168,7 +168,7 @@ def test_polling_without_a_usable_state(site: Site, caplog: pytest.LogCaptureFix
     one = App(site.load, Options())
     one.open()
     assert one._state.path is None
-    assert 1 == Samples(one._metrics.render(openmetrics=False).decode()).value(
+    assert 1 == Samples(one._metrics.render(openmetrics=False).body.decode()).value(
         "intarget_state_save_failures_total"
     )
     assert "polling without a state file" in caplog.text

@@ -18,7 +18,7 @@ from exporter.api.model import Conversion, Mark, MessageStats, R, TimeRange, add
 from exporter.collect.evidence import Evidence, RowMap
 from exporter.collect.ranges import Ranges, union
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CAMPAIGN_METRICS
-from exporter.exposition.writer import metadata, render_account
+from exporter.exposition.writer import metadata, snapshot_lines
 from exporter.tracking.model import (
     AccountSnapshot,
     CampaignSnapshot,
@@ -372,7 +372,7 @@ class History:
         channels: tuple[ChannelSnapshot, ...],
         names: Collection[str],
     ) -> None:
-        rendered = render_account(
+        found = snapshot_lines(
             AccountSnapshot(
                 self._account.name,
                 self._account.currency,
@@ -382,10 +382,10 @@ class History:
             ),
             per_message=self._per_message,
         )
-        for metric, block in zip(CAMPAIGN_METRICS, rendered.openmetrics, strict=True):
+        for metric in CAMPAIGN_METRICS:
             if metric.name in names:
                 family = lines[metric.name]
-                for line in block.decode().split("\n")[:-1]:
+                for line in found[metric.name].split("\n")[:-1]:
                     series, _, value = line.rpartition(" ")
                     family.setdefault(series, []).append(f" {value} {self._ends[sample]}\n")
 

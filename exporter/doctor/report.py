@@ -23,7 +23,8 @@ from exporter.api.refusal import http_date
 from exporter.collect.evidence import DOCUMENTED_DEFAULT
 from exporter.config.durations import format_duration
 from exporter.errors import ConfigError, DeadlineError, InternalError, PollError, StateError
-from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.exposition.exposition import Exposition
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import redact
 from exporter.polling.account import AccountPoller
 from exporter.polling.threads import run_concurrently

@@ -1,4 +1,4 @@
-"""One account's snapshot to sample lines, fast.
+"""Snapshots to sample lines, fast.
 
 Label values, everywhere in the exposition: at most `MAX_LABEL_LENGTH` characters, a longer one is cut and ends
 in an ellipsis; every kind of line end becomes a newline (which the formats escape); other control characters,
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.api.fields import COUNTER_FIELDS, Counts
@@ -19,7 +19,6 @@ from exporter.exposition.catalogue import (
     ACCOUNT_INFO,
     CAMPAIGN_COUNTERS,
     CAMPAIGN_INFO,
-    CAMPAIGN_METRICS,
     CAMPAIGN_START,
     CAMPAIGN_STOP,
     CHANNEL_COUNTERS,
@@ -79,82 +78,57 @@ def metadata(metric: Metric, *, openmetrics: bool) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class RenderedAccount:
-    """The sample lines of one account: a block of bytes for each of CAMPAIGN_METRICS, in its order.
+class Lines:
+    """Sample lines by the name of their metric; in OpenMetrics some are others, because of ``_created``."""
 
-    `text` and `openmetrics` share their blocks, except where ``_created`` stands. `series` counts the campaign
-    and channel series. `labels` holds the labels of each campaign and channel, for the next rendering.
+    text: Mapping[str, str]
+    openmetrics: Mapping[str, str]
+
+
+def account_label(account: str) -> str:
+    """Return the label that every series of an account begins with."""
+    return f'account="{escape(account)}"'
+
+
+def campaign_labels(account: str, campaign: CampaignSnapshot) -> str:
+    """Return the labels of a campaign in a channel, without braces; `account` is its `account_label`."""
+    return f'{account},campaign_id="{campaign.campaign_id}",channel="{escape(campaign.channel)}"'
+
+
+def campaign_lines(
+    campaigns: Iterable[tuple[str, CampaignSnapshot]], *, per_message: bool = False, created: bool = False
+) -> Lines:
+    """Return the sample lines of campaigns with their labels; those with the same labels become one.
+
+    With `per_message`, counters are by message title; with `created`, OpenMetrics has ``_created``.
     """
+    by_labels: dict[str, CampaignSnapshot] = {}
+    for labels, campaign in campaigns:
+        known = by_labels.get(labels)
+        by_labels[labels] = campaign if known is None else _merged(known, campaign)
+    counters = _message_counters(by_labels) if per_message else _campaign_counters(by_labels)
+    text = {**_gauges(by_labels), **_counters(CAMPAIGN_COUNTERS, counters)}
+    return Lines(text, text | _counters_created(CAMPAIGN_COUNTERS, counters) if created else text)
 
-    snapshot: AccountSnapshot
-    text: tuple[bytes, ...] = field(repr=False)
-    openmetrics: tuple[bytes, ...] = field(repr=False)
-    series: int
-    labels: Mapping[tuple[int, str], str] = field(repr=False)
 
-
-def render_account(
-    snapshot: AccountSnapshot,
-    before: RenderedAccount | None = None,
-    *,
-    per_message: bool = False,
-    created: bool = False,
-) -> RenderedAccount:
-    """Return the sample lines of `snapshot`; `before` is the account as rendered before, if it was.
-
-    With `per_message`, campaign counters are by message title; with `created`, OpenMetrics has ``_created``.
-    """
-    account = f'account="{escape(snapshot.account)}"'
-    labels = _campaign_labels(account, snapshot.campaigns, before.labels if before else {})
-    campaigns: dict[str, CampaignSnapshot] = {}
-    for campaign in snapshot.campaigns:
-        key = labels[campaign.campaign_id, campaign.channel]
-        campaigns[key] = _merged(campaigns[key], campaign) if key in campaigns else campaign
-
+def account_lines(snapshot: AccountSnapshot, *, created: bool = False) -> Lines:
+    """Return the sample lines of what an account has besides campaigns: its channels and its info metric."""
+    account = account_label(snapshot.account)
     channels: Counters = {}
     for channel in snapshot.channels:
         _add(channels, f'{account},channel="{escape(channel.channel)}"', channel.values, snapshot.since)
-    counters = _message_counters(campaigns) if per_message else _campaign_counters(campaigns)
-
-    lines = _gauges(campaigns)
-    lines[ACCOUNT_INFO.name] = (
-        f'{ACCOUNT_INFO.name}{{{account},currency="{escape(snapshot.currency or "")}"}} 1\n'
-    )
-    plain = {
-        **lines,
-        **_counters(CAMPAIGN_COUNTERS, counters),
+    text = {
+        ACCOUNT_INFO.name: f'{ACCOUNT_INFO.name}{{{account},currency="{escape(snapshot.currency or "")}"}} 1\n',
         **_counters(CHANNEL_COUNTERS, channels),
     }
-    text = tuple([plain[metric.name].encode() for metric in CAMPAIGN_METRICS])
-    openmetrics = text
-    if created:
-        with_created = {
-            **_counters_created(CAMPAIGN_COUNTERS, counters),
-            **_counters_created(CHANNEL_COUNTERS, channels),
-        }
-        openmetrics = tuple(
-            [
-                with_created[metric.name].encode() if metric.name in with_created else block
-                for metric, block in zip(CAMPAIGN_METRICS, text, strict=True)
-            ]
-        )
-    series = sum(
-        block.count(b"\n")
-        for metric, block in zip(CAMPAIGN_METRICS, text, strict=True)
-        if metric is not ACCOUNT_INFO
-    )
-    return RenderedAccount(snapshot, text, openmetrics, series, labels)
+    return Lines(text, text | _counters_created(CHANNEL_COUNTERS, channels) if created else text)
 
 
-def _campaign_labels(
-    account: str, campaigns: Iterable[CampaignSnapshot], known: Mapping[tuple[int, str], str]
-) -> dict[tuple[int, str], str]:
-    """Return the labels of each campaign and channel, without braces, and none of campaigns that left."""
-    labels = {}
-    for campaign in campaigns:
-        key = campaign.campaign_id, campaign.channel
-        labels[key] = known.get(key) or f'{account},campaign_id="{key[0]}",channel="{escape(key[1])}"'
-    return labels
+def snapshot_lines(snapshot: AccountSnapshot, *, per_message: bool = False) -> Mapping[str, str]:
+    """Return all sample lines of an account by the name of their metric, without ``_created``."""
+    account = account_label(snapshot.account)
+    labelled = ((campaign_labels(account, campaign), campaign) for campaign in snapshot.campaigns)
+    return {**campaign_lines(labelled, per_message=per_message).text, **account_lines(snapshot).text}
 
 
 def _merged(one: CampaignSnapshot, other: CampaignSnapshot) -> CampaignSnapshot:

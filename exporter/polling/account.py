@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from exporter.api.model import Page, Query, R, Reply
     from exporter.collect.model import Collected
     from exporter.config.model import AccountConfig, Config, PollConfig
-    from exporter.exposition.exposition import SelfMetrics
+    from exporter.exposition.self_metrics import SelfMetrics
     from exporter.polling.client import Client, Connect
     from exporter.polling.resource import Resource
     from exporter.tracking.model import AccountSnapshot, SavedAccount

@@ -14,7 +14,7 @@ from exporter.tracking.model import Changes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from exporter.exposition.exposition import SelfMetrics
+    from exporter.exposition.self_metrics import SelfMetrics
     from exporter.tracking.model import SavedAccount, SavedCampaign
     from exporter.tracking.state_file import State
     from exporter.tracking.window import Window

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from exporter.api.fields import COUNTER_FIELDS
 from exporter.exposition import catalogue
-from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.exposition.exposition import Exposition
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, ConversionSnapshot, Snapshot
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ import pytest
 import yaml
 
 from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, ENDPOINTS
-from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.exposition.exposition import Exposition
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.simulator import FOREVER, SCENARIOS, Simulator
 from exporter.tracking.model import (
     AccountSnapshot,

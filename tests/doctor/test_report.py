@@ -13,7 +13,7 @@ import pytest
 from exporter.config.model import Config, PollConfig
 from exporter.doctor import report as doctor
 from exporter.doctor.report import OK, PROBLEM, WARNING, Finding, Report
-from exporter.exposition.exposition import SelfMetrics
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.tracking.state_file import State
 from tests._accounts import everything
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, conversion, row, spread

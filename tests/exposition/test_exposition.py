@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import is_
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -30,21 +31,22 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.api.fields import COUNTER_FIELDS, FIELDS
 from exporter.errors import REASONS
-from exporter.exposition import exposition
+from exporter.exposition import rendering, self_metrics
 from exporter.exposition.catalogue import (
     ALL_METRICS,
     CAMPAIGN_METRICS,
     LIBRARY_PREFIXES,
     SELF_METRICS,
 )
-from exporter.exposition.exposition import Exposition, Response, SelfMetrics
+from exporter.exposition.exposition import Exposition, Response
+from exporter.exposition.self_metrics import RenderedMetrics, SelfMetrics
 from exporter.tracking.model import ChannelSnapshot, ConversionSnapshot, MessageSnapshot, Snapshot
 from tests._snapshots import HOSTILE_TITLES, VALUES, ZEROS, account, campaign, golden, snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from exporter.tracking.model import AccountSnapshot
+    from exporter.tracking.model import AccountSnapshot, CampaignSnapshot
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TEXT = "text/plain; version=0.0.4"
@@ -93,9 +95,15 @@ def series(name: str, **labels: str) -> Series:
 class Still(SelfMetrics):
     """Metrics that are the same at every scrape."""
 
-    def render(self, *, openmetrics: bool) -> bytes:
+    rendered = RenderedMetrics(0, b"still 1\n")
+
+    def render(self, *, openmetrics: bool) -> RenderedMetrics:  # noqa: ARG002 - as it is called
         """Return one line."""
-        return b"# EOF\n" if openmetrics else b"still 1\n"
+        return self.rendered
+
+    def render_process(self, *, openmetrics: bool) -> bytes:  # noqa: ARG002 - as it is called
+        """Return nothing."""
+        return b""
 
 
 class Oracle:
@@ -342,63 +350,127 @@ def test_info_has_one_series_per_campaign_and_channel() -> None:
     assert (names["intarget_campaign_info"], names["intarget_campaign_messages_sent_total"]) == (2, 10)
 
 
-def count_renders(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> list[str]:
-    """Return a list that gets the account's name whenever one is rendered."""
-    rendered: list[str] = []
-    real = exposition.render_account
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the identifier of every campaign that is rendered."""
+    found: list[int] = []
+    real = rendering.campaign_lines
 
-    def render(snapshot: AccountSnapshot, *args: Any, **options: Any) -> object:  # noqa: ANN401
-        rendered.append(snapshot.account)
-        before()
-        return real(snapshot, *args, **options)
+    def render(campaigns: Iterable[tuple[str, CampaignSnapshot]], **options: Any) -> object:  # noqa: ANN401
+        given = list(campaigns)
+        found.extend(campaign.campaign_id for _, campaign in given)
+        return real(given, **options)
 
-    monkeypatch.setattr(exposition, "render_account", render)
-    return rendered
+    monkeypatch.setattr(rendering, "campaign_lines", render)
+    return found
 
 
-def test_renders_once_and_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publishing renders nothing; scrapes of any format render an account once, and anew only if it changed."""
-    rendered = count_renders(monkeypatch)
-    one, two = account(campaign(), name="one"), account(campaign(), name="two")
+def many(count: int, **changes: Any) -> tuple[CampaignSnapshot, ...]:  # noqa: ANN401
+    """Return campaigns with identifiers from 1 on."""
+    return tuple(campaign(campaign_id, **changes) for campaign_id in range(1, count + 1))
+
+
+def test_scrapes_render_nothing(rendered: list[int]) -> None:
+    """Publishing renders and compresses; scrapes share those bytes, whatever they ask for."""
+    target = Exposition(Still())
+    target.publish(Snapshot((account(*many(10)),)))
+    assert 10 == len(rendered)
+    for accept in (TEXT, OPENMETRICS):
+        for encoding in (None, "gzip"):
+            first, second = target.respond(accept, encoding), target.respond(accept, encoding)
+            assert all(map(is_, first.parts[:-1], second.parts[:-1]))
+    assert 10 == len(rendered)
+
+
+def test_only_what_changed_is_rendered(rendered: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an account with a changed campaign its chunk is; nothing of an account that is the same object."""
+    packed: list[bytes] = []
+    real = rendering.pack
+    monkeypatch.setattr(rendering, "pack", lambda plain: (packed.append(plain), real(plain))[1])
+    campaigns = many(10 * rendering.CHUNK)
+    one, two = account(*campaigns, name="one"), account(*campaigns, name="two")
     target = Exposition(SelfMetrics())
     target.publish(Snapshot((one, two)))
-    assert rendered == []
-    for accept in (TEXT, OPENMETRICS, TEXT):
-        for encoding in (None, "gzip"):
-            target.respond(accept, encoding)
-    assert rendered == ["one", "two"]
-    target.publish(Snapshot((one, account(campaign(values=ZEROS), name="two"))))
+    assert 20 * rendering.CHUNK == len(rendered)
+    rendered.clear()
+    packed.clear()
+    changed = replace(two, campaigns=(campaign(1, values=ZEROS), *campaigns[1:]))
+    target.publish(Snapshot((one, changed)))
+    assert list(range(1, rendering.CHUNK + 1)) == sorted(rendered)
+    names = {line.split(b"{")[0].decode() for plain in packed for line in plain.splitlines()}
+    counters = {f"intarget_campaign_{unit}_total" for unit in UNITS}
+    assert counters == names
     samples = parse(target.respond(TEXT, "gzip"))
-    labels = {"campaign_id": "111", "channel": "email"}
+    labels = {"campaign_id": "1", "channel": "email"}
     assert samples[series("intarget_campaign_messages_sent_total", account="one", **labels)] == 12500
     assert samples[series("intarget_campaign_messages_sent_total", account="two", **labels)] == 0
-    assert rendered == ["one", "two", "two"]
-    target.publish(Snapshot((two,)))
-    assert target.series() == {"two": 14}
+    rendered.clear()
+    target.publish(Snapshot((changed,)))
+    assert [] == rendered
+    assert target.series() == {"two": 14 * 10 * rendering.CHUNK}
 
 
-def test_scrapes_at_once_render_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scrapes at once share the work: each account is rendered once, each format compressed once."""
-    go = Event()
-    rendered = count_renders(monkeypatch, lambda: go.wait(30))
-    compressed: list[object] = []
-    real = exposition._OpenMember
-
-    def compress(blocks: Iterable[bytes]) -> object:
-        compressed.append(blocks)
-        return real(blocks)
-
-    monkeypatch.setattr(exposition, "_OpenMember", compress)
+def test_what_is_published_stays_the_same_object(rendered: list[int]) -> None:
+    """If nothing has changed, all scrapes get the bytes that they got before."""
+    one = account(*many(3))
     target = Exposition(Still())
-    target.publish(golden())
-    with ThreadPoolExecutor(8) as pool:
-        wanted = [(accept, encoding) for accept in (TEXT, OPENMETRICS) for encoding in ("gzip", None)] * 2
-        scrapes = [pool.submit(target.respond, *headers) for headers in wanted]
-        go.set()
-        bodies = {scrape.result().body for scrape in scrapes}
-    assert len(bodies) == 4
-    assert rendered == ["main", "other"]
-    assert len(compressed) == 2
+    target.publish(Snapshot((one,)))
+    before = target._published
+    target.publish(Snapshot((one,)))
+    assert before is target._published
+    assert 3 == len(rendered)
+
+
+@settings(max_examples=60, phases=(Phase.explicit, Phase.generate), deadline=None)
+@given(
+    generations=st.lists(st.dictionaries(st.integers(1, 12), st.integers(0, 3)), min_size=2, max_size=6),
+    created=st.booleans(),
+)
+def test_any_change_renders_as_if_from_scratch(generations: list[dict[int, int]], created: bool) -> None:  # noqa: FBT001
+    """Campaigns that come, change, go and return in chunks of three: the samples are those of a new start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "CHUNK", 3)
+        target = Exposition(Still(), created_timestamps=created)
+        for generation in generations:
+            campaigns = tuple(
+                campaign(campaign_id, values=(value,) * len(COUNTER_FIELDS))
+                for campaign_id, value in generation.items()
+            )
+            snapshot = Snapshot((account(*campaigns),))
+            target.publish(snapshot)
+            fresh = Exposition(Still(), created_timestamps=created)
+            fresh.publish(snapshot)
+            for accept in (TEXT, OPENMETRICS):
+                expected = parse(fresh.respond(accept, None))
+                assert expected == parse(target.respond(accept, None))
+                assert expected == parse(target.respond(accept, "gzip"))
+            assert fresh.series() == target.series()
+
+
+def test_own_metrics_are_rendered_when_one_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two changes all scrapes of a format get the same bytes."""
+    generated: list[object] = []
+    real = self_metrics._generate
+
+    def generate(registry: object, *, openmetrics: bool) -> bytes:
+        generated.append(registry)
+        return real(registry, openmetrics=openmetrics)
+
+    monkeypatch.setattr(self_metrics, "_generate", generate)
+    metrics = full_metrics()
+    target = Exposition(metrics)
+    for expected in (1, 1, 1):
+        target.respond(TEXT, "gzip")
+        assert expected == generated.count(metrics._registry)
+    metrics.poll_started("main", "statistics")
+    target.respond(TEXT, "gzip")
+    assert 2 == generated.count(metrics._registry)
+    assert (
+        2
+        == parse(target.respond(TEXT, None))[
+            series("intarget_polls_total", account="main", resource="statistics")
+        ]
+    )
 
 
 def test_publish_during_scrapes_never_tears() -> None:

@@ -28,7 +28,8 @@ from exporter.errors import (
     StoppedError,
     TooLargeError,
 )
-from exporter.exposition.exposition import Exposition, SelfMetrics
+from exporter.exposition.exposition import Exposition
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.polling.account import AccountPoller
 from exporter.tracking.model import Snapshot
 from exporter.tracking.state_file import State
@@ -852,7 +853,7 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
             assert poll * requests == server.api.count()
         poller.stop()
         state.close()
-    found = Samples(metrics.render(openmetrics=False).decode())
+    found = Samples(metrics.render(openmetrics=False).body.decode())
     assert 2 == found.value("intarget_poll_failures_total", resource="statistics", reason=reason)
     assert 2 * requests == found.value("intarget_api_requests_total", code=str(status))
 
