@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from exporter import __version__, app, demo, logs, once, simulator
-from exporter.backfill import backfill
+from exporter.backfill.arguments import order
+from exporter.backfill.forecast import forecast
+from exporter.backfill.job import run as run_backfill
+from exporter.backfill.progress import Progress
 from exporter.config.loading import load
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, ExporterError
@@ -138,17 +141,35 @@ def _backfill(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     missing = [flag for flag, value in given.items() if not value]
     if missing:
         raise _UsageError(f"backfill needs {', '.join(missing)} as well; see backfill --help")
-    wanted = backfill.order(parsed.first, parsed.last, parsed.step, Path(parsed.output))
+    labels = {name: value for name, value in (("job", parsed.job), ("instance", parsed.instance)) if value}
+    wanted = order(
+        parsed.first,
+        parsed.last,
+        parsed.step,
+        Path(parsed.output),
+        labels=labels,
+        dry_run=parsed.dry_run,
+    )
     config = _only(_loader(parsed, environ)(), parsed.account)
+    if wanted.dry_run:
+        sys.stdout.writelines(f"{line}\n" for line in forecast(config, wanted, now=time.time()))
+        return OK
     stop = threading.Event()
-    progress = backfill.Progress(sys.stderr, sys.stdout, time.monotonic)
-    around = backfill.Around(stop, time.time, time.monotonic, progress)
+    progress = Progress(sys.stderr, sys.stdout, time.monotonic)
     with ExitStack() as stack:
         for number in (signal.SIGTERM, signal.SIGINT):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
         # In a thread of its own: a signal handler may not set what its own thread is just waiting for
         pool = stack.enter_context(ThreadPoolExecutor(1))
-        work = pool.submit(backfill.run, config, wanted, around)
+        work = pool.submit(
+            run_backfill,
+            config,
+            wanted,
+            stop=stop,
+            wall=time.time,
+            monotonic=time.monotonic,
+            progress=progress,
+        )
         while not work.done():
             wait([work], timeout=_SIGNALS_EVERY)
         faults = work.result()
@@ -429,6 +450,18 @@ def _add_backfill(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--output",
         metavar="DIR",
         help="where the files go, and what was answered so far (a hidden file for each account)",
+    )
+    filled.add_argument(
+        "--job", default="", metavar="NAME", help="the label job of every series, as Prometheus sets it"
+    )
+    filled.add_argument(
+        "--instance",
+        default="",
+        metavar="NAME",
+        help="the label instance, likewise: then live data continue it",
+    )
+    filled.add_argument(
+        "--dry-run", action="store_true", help="ask and write nothing; say how many requests and which files"
     )
     _add_account(filled)
 

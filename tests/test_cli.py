@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter import __version__, app, cli, demo, once, simulator
-from exporter.backfill import backfill
+from exporter.backfill.arguments import Order, format_time
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, StateLockedError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
+    from exporter.backfill.progress import Progress
     from exporter.config.model import Config
 
 CONFIG = """\
@@ -428,16 +430,18 @@ def test_doctor_logs_only_errors(file: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_backfill(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`backfill` reads its arguments, takes the accounts named, and fails if something is missing."""
-    made: list[tuple[list[str], backfill.Order]] = []
+    made: list[tuple[list[str], Order]] = []
     faults = iter([(), ("account main: something is missing",)])
 
-    def run_it(config: Config, wanted: backfill.Order, around: backfill.Around) -> tuple[str, ...]:
-        assert not around.stop.is_set()
+    def run_it(
+        config: Config, wanted: Order, *, stop: threading.Event, progress: Progress, **_clocks: object
+    ) -> tuple[str, ...]:
+        assert not stop.is_set()
         made.append(([account.name for account in config.accounts], wanted))
-        around.progress.say("done")
+        progress.say("done")
         return next(faults)
 
-    monkeypatch.setattr(backfill, "run", run_it)
+    monkeypatch.setattr(cli, "run_backfill", run_it)
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     assert 0 == run(*BACKFILL, "--config.file", file)
     assert ("done\n", "") == capsys.readouterr()
@@ -445,8 +449,8 @@ def test_backfill(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert ("done\n", "intarget-exporter: account main: something is missing\n") == capsys.readouterr()
     first, last = 1_767_225_600, 1_769_903_999
     expected = [
-        (["main", "other"], backfill.Order(first, last, 86_400, Path("out"))),
-        (["other"], backfill.Order(first, last, 3_600, Path("out"))),
+        (["main", "other"], Order(first, last, 86_400, Path("out"))),
+        (["other"], Order(first, last, 3_600, Path("out"))),
     ]
     assert expected == made
 
@@ -475,7 +479,7 @@ def test_backfill_for_real(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     with simulator.serve(simulator.demo(time.time, "calm")) as server:
         text = CONFIG.replace("http://127.0.0.1:9", server.url).replace("some-long-token", simulator.DEMO_TOKEN)
         Path(file).write_text(text + "api: {requests_per_second: 1000}\n")
-        first, today, last = (backfill.format_time(time.time() + days * 86400)[:10] for days in (-3, 0, 1))
+        first, today, last = (format_time(time.time() + days * 86400)[:10] for days in (-3, 0, 1))
         flags = (
             "backfill",
             "--config.file",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter.api.fields import COUNTER_FIELDS, Counts
 from exporter.api.model import INVALID, Conversion, MessageStats
-from exporter.errors import ConfigError
+from exporter.backfill.arguments import usage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,11 +124,6 @@ _COMPARED: Final = {
     "step": "--step",
     "conversions": "whether conversions are read (poll.conversions_every)",
 }
-
-
-def usage_error(text: str) -> ConfigError:
-    """Return the error of arguments that can't be used, one line for the user."""
-    return ConfigError([f"intarget-exporter: {text}"])
 
 
 def _pack(value: object) -> object:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter import simulator
-from exporter.backfill import backfill
+from exporter.backfill.arguments import parse_time
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS
 from tests._program import DEADLINE, command, environment, run, until
 from tests.rules.prometheus import Prometheus
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 DAY = 86_400
-FIRST = backfill.parse_time("2026-03-20", end=False)
-LAST = backfill.parse_time("2026-04-12", end=True)
+FIRST = parse_time("2026-03-20", end=False)
+LAST = parse_time("2026-04-12", end=True)
 NOW = LAST + 3 * DAY
 CHANNEL_SENT = "intarget_channel_messages_sent_total"
 ARGUMENTS = ("backfill", "--config.file=config.yaml", "--from=2026-03-20", "--to=2026-04-12", "--output=out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import threading
 from collections import defaultdict
@@ -17,9 +18,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter.api.fields import COUNTER_FIELDS, STATISTICS
 from exporter.api.model import Reply
-from exporter.backfill import backfill
-from exporter.backfill.backfill import Around, Order, Progress
-from exporter.backfill.history import Span
+from exporter.backfill import job
+from exporter.backfill.arguments import Order, format_time, order, parse_time
+from exporter.backfill.forecast import forecast
+from exporter.backfill.progress import Progress
+from exporter.backfill.span import Span
 from exporter.config.model import Config
 from exporter.errors import ConfigError, PollError, ServerError, StoppedError
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 
 DAY: Final = 86_400
 HOUR: Final = 3_600
-FIRST: Final = backfill.parse_time("2026-01-30", end=False)
-LAST: Final = backfill.parse_time("2026-02-03", end=True)
+FIRST: Final = parse_time("2026-01-30", end=False)
+LAST: Final = parse_time("2026-02-03", end=True)
 NOW: Final = LAST + 40 * DAY
 TOKEN: Final = "canary-token-0123456789"
 SENT: Final = "intarget_campaign_messages_sent_total"
@@ -128,7 +131,7 @@ class Api:
             "campaign_id": message.campaign_id,
             "message_title": message.title,
             "type": message.channel,
-            "campaign_start_at": backfill.format_time(message.start).replace("T", " ").replace("Z", "+00"),
+            "campaign_start_at": format_time(message.start).replace("T", " ").replace("Z", "+00"),
         }
         if endpoint == STATISTICS:
             yield {
@@ -181,14 +184,20 @@ def run(
     step: int = DAY,
     now: float = NOW,
     settings: Config | None = None,
+    labels: dict[str, str] | None = None,
 ) -> Run:
     """Run a backfill against `api`."""
     out = io.StringIO()
-    around = Around(threading.Event(), lambda: now, lambda: 1.0, Progress(io.StringIO(), out, lambda: 1.0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill, "ApiClient", lambda *_, **__: api)
-        faults = backfill.run(settings or config(), Order(first, last, step, output), around)
-    progress = around.progress
+    progress = Progress(io.StringIO(), out, lambda: 1.0)
+    faults = job.run(
+        settings or config(),
+        Order(first, last, step, output, labels or {}),
+        stop=threading.Event(),
+        wall=lambda: now,
+        monotonic=lambda: 1.0,
+        progress=progress,
+        connect=lambda *_, **__: api,
+    )
     assert faults or progress._done == progress._total, "the bar is full at the end"
     return Run(out.getvalue().splitlines(), faults)
 
@@ -257,10 +266,10 @@ def daily(number: int, start: float, days: int, each: int = 10, **more: Any) -> 
 
 def test_times() -> None:
     """A day is its first second or its last one; a time is itself; both are UTC."""
-    assert 1_767_225_600 == backfill.parse_time("2026-01-01", end=False)
-    assert 1_767_225_600 + DAY - 1 == backfill.parse_time("2026-01-01", end=True)
-    assert 1_767_225_600 + 12 * HOUR == backfill.parse_time("2026-01-01T12:00:00Z", end=True)
-    assert "2026-01-01T12:00:00Z" == backfill.format_time(1_767_225_600 + 12 * HOUR)
+    assert 1_767_225_600 == parse_time("2026-01-01", end=False)
+    assert 1_767_225_600 + DAY - 1 == parse_time("2026-01-01", end=True)
+    assert 1_767_225_600 + 12 * HOUR == parse_time("2026-01-01T12:00:00Z", end=True)
+    assert "2026-01-01T12:00:00Z" == format_time(1_767_225_600 + 12 * HOUR)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +279,7 @@ def test_times() -> None:
 def test_times_that_are_none(text: str) -> None:
     """Whatever isn't one of both forms is refused, and the forms are told."""
     with pytest.raises(ValueError, match="2026-01-31T12:00:00Z"):
-        backfill.parse_time(text, end=True)
+        parse_time(text, end=True)
 
 
 @pytest.mark.parametrize(
@@ -290,13 +299,13 @@ def test_times_that_are_none(text: str) -> None:
 def test_wrong_arguments(given: tuple[str, str, str], named: list[str], tmp_path: Path) -> None:
     """Each fault is one line that names its flag."""
     with pytest.raises(ConfigError) as caught:
-        backfill.order(*given, tmp_path)
+        order(*given, tmp_path)
     assert named == [line.split(": ")[1] for line in caught.value.faults]
 
 
 def test_right_arguments(tmp_path: Path) -> None:
     """The last day belongs to it with all its seconds."""
-    assert Order(FIRST, LAST, HOUR, tmp_path) == backfill.order("2026-01-30", "2026-02-03", "1h", tmp_path)
+    assert Order(FIRST, LAST, HOUR, tmp_path) == order("2026-01-30", "2026-02-03", "1h", tmp_path)
 
 
 # A send filter that divides
@@ -460,19 +469,6 @@ def test_a_filter_by_whole_days(tmp_path: Path) -> None:
     assert [0, 1000, 1000, 1000, 1000, 1000] == list(
         series(samples(tmp_path / "c"), SENT, campaign_id=10).values()
     )
-
-
-def test_counts_that_the_filter_forgets(tmp_path: Path) -> None:
-    """A count that has no part in any answer by send time doesn't add up; campaign and field are named."""
-
-    class Forgetful(Api):
-        def _rows(self, endpoint: str, message: Message, query: Query) -> Iterator[dict[str, object]]:
-            for row in super()._rows(endpoint, message, query):
-                yield row if query.send_from is None else {**row, "skipped": 0}
-
-    done = run(Forgetful([daily(7, FIRST + DAY, 3), burst(8, FIRST + DAY)]), tmp_path)
-    (fault,) = done.faults
-    assert "campaigns 7, 8 don't add up to InTarget's totals in skipped" in fault
 
 
 def test_very_many_senders(tmp_path: Path) -> None:
@@ -821,12 +817,15 @@ def test_a_stop_ends_all(tmp_path: Path) -> None:
 
     api = Api([burst(7, FIRST + HOUR)], fail=fail)
     out = io.StringIO()
-    around = Around(stop, lambda: NOW, lambda: 1.0, Progress(io.StringIO(), out, lambda: 1.0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backfill, "ApiClient", lambda *_, **__: api)
-        faults = backfill.run(
-            Config.model_validate({"accounts": accounts}), Order(FIRST, LAST, DAY, tmp_path), around
-        )
+    faults = job.run(
+        Config.model_validate({"accounts": accounts}),
+        Order(FIRST, LAST, DAY, tmp_path),
+        stop=stop,
+        wall=lambda: NOW,
+        monotonic=lambda: 1.0,
+        progress=Progress(io.StringIO(), out, lambda: 1.0),
+        connect=lambda *_, **__: api,
+    )
     assert ("account a: stopped; the same command goes on from here",) == faults
     assert 4 == len(api.asked)
 
@@ -874,7 +873,7 @@ def test_an_output_that_can_not_be(path: str, tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that can't be written is told; nothing half-written is left, and the next run goes on."""
     with monkeypatch.context() as patch:
-        patch.setattr(backfill.os, "fsync", failing_fsync(10))
+        patch.setattr(os, "fsync", failing_fsync(10))
         (fault,) = run(account_of_all_kinds(), tmp_path).faults
     assert "can't be written (No space left on device)" in fault
     assert () == run(account_of_all_kinds(), tmp_path).faults
@@ -967,3 +966,35 @@ def test_progress_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
     assert "" == stream.getvalue()
     told = [vars(record)["fields"] for record in caplog.records]
     assert [{"account": "main", "done": done, "of": 100} for done in (31, 61, 91)] == told
+
+
+# Labels of a scrape, and what would be done
+
+
+def test_series_have_the_labels_of_a_scrape(tmp_path: Path) -> None:
+    """With job and instance every series is the one that a scrape goes on with."""
+    run(Api([burst(7, FIRST + HOUR)]), tmp_path, labels={"job": "intarget", "instance": 'a"b:10095'})
+    found = samples(tmp_path)
+    assert found
+    assert {("intarget", 'a"b:10095')} == {(dict(has)["job"], dict(has)["instance"]) for _, has in found}
+
+
+def test_a_forecast_asks_and_writes_nothing(tmp_path: Path) -> None:
+    """It tells the fewest requests, and each file that is there or would be written."""
+    (tmp_path / "main-2026-01.om").touch()
+    wanted = Order(FIRST, LAST, DAY, tmp_path)
+    first, second, *paths = forecast(config(), wanted, now=NOW)
+    assert "2026-01-30T00:00:00Z to 2026-02-03T23:59:59Z in 5 steps of 1d" in first
+    assert "at least 16 requests" in second, "2 resources, 2 months, 6 samples"
+    assert "4 if not" in second
+    assert [
+        f"account main: has {tmp_path}/main-2026-01.om",
+        f"account main: would write {tmp_path}/main-2026-02.om",
+    ] == paths
+    assert ["main-2026-01.om"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_forecast_of_the_future(tmp_path: Path) -> None:
+    """A span that is still to come is refused, as by the backfill itself."""
+    with pytest.raises(ConfigError, match="still to come"):
+        list(forecast(config(), Order(FIRST, LAST, DAY, tmp_path), now=FIRST))

@@ -1,4 +1,4 @@
-"""Steps of a span, and how a campaign's course is put together; the files as a whole are in test_backfill."""
+"""Steps of a span, and how a campaign's course is put together; the files as a whole are in test_job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from exporter.api.fields import COUNTER_FIELDS
 from exporter.api.model import INVALID, Conversion, MessageStats
-from exporter.backfill.history import Span, by_channel, gauges, sums
+from exporter.backfill.resource_history import by_channel, gauges, sums
+from exporter.backfill.span import Span
 
 DAY: Final = 86_400
 

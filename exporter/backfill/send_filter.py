@@ -1,0 +1,109 @@
+"""Finds out what InTarget's send filter does to the counts of a campaign.
+
+Whether sendFrom and sendTo divide counts or merely select campaigns isn't documented (the vendor's page on the
+statistics API), so it is tried on campaigns of the account.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter.api.model import TimeRange
+from exporter.backfill.resource_history import SendFilter
+from exporter.collect.collector import NEVER, OLDEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from exporter.backfill.requests import Requests
+    from exporter.backfill.resource_history import ResourceHistory
+
+CANDIDATES: Final = 5
+"""With how many campaigns to try it."""
+_DAY: Final = 86_400
+
+_BY_START: Final = (
+    "so history within a campaign can't be known: figures are by start, as in InTarget's own report. A campaign"
+    " has its present total from the end of the step in which it started; those that started before --from are"
+    " left out"
+)
+WORDS: Final = {
+    SendFilter.DIVIDES: (
+        "InTarget's send filter divides {what}: each step has those of the messages sent until its end"
+    ),
+    SendFilter.SELECTS: (
+        f"InTarget's send filter selects campaigns but doesn't divide their {{what}}, {_BY_START}"
+    ),
+    SendFilter.IGNORED: f"InTarget ignores the send filter for {{what}}, {_BY_START}",
+    SendFilter.UNCLEAR: (
+        "whether InTarget's send filter divides {what} can't be told (none of the campaigns that were tried has"
+        f" some before and some after a moment), {_BY_START}"
+    ),
+}
+
+
+class SendFilterProbe:
+    """Tries the send filter for one resource."""
+
+    def __init__(self, requests: Requests, history: ResourceHistory[Any]) -> None:
+        self._requests = requests
+        self._history = history
+        self._measure = history.kind.measure
+
+    def probe(self, ids: Iterable[int]) -> tuple[SendFilter, bool]:
+        """Find out what a send filter does, on those that have most to count; and whether that is sure."""
+        sizes = {number: self._measure(self._history.totals.get(number, ())) for number in ids}
+        able = sorted((number for number in sizes if sizes[number] > 1), key=lambda one: (-sizes[one], one))
+        best = SendFilter.UNCLEAR
+        for number in able[:CANDIDATES]:
+            found, sure = self._try(number, math.floor(self._history.start(number)))
+            if sure:
+                return found, True
+            if found is not SendFilter.UNCLEAR:
+                best = found
+        return best, False
+
+    def _try(self, number: int, start: int) -> tuple[SendFilter, bool]:
+        """Look for a moment with sends before and after it: there the counts of both sides tell.
+
+        If the filter divides, they add up to the total; if it only selects, each is the total. So it is, too,
+        within a day if the filter divides by whole days: only the end of a day proves that it doesn't divide.
+        """
+        if self._measured(number, NEVER):
+            return SendFilter.IGNORED, True
+        end = math.floor(self._requests.wall()) + _DAY
+        low, high = start, max(start + 1, end)
+        total = self._measured(number, None)
+        while high - low > 1:
+            moment, day_ends = _moment(start, low, high)
+            before = self._measured(number, TimeRange(OLDEST, moment))
+            after = self._measured(number, TimeRange(moment + 1, end))
+            if before and after:
+                total = max(total, self._measured(number, None))
+                if 4 * (before + after) <= 5 * total:  # some growth in between is allowed for
+                    return SendFilter.DIVIDES, True
+                if 5 * min(before, after) >= 4 * total:
+                    return SendFilter.SELECTS, day_ends
+            if bool(before) == bool(after):
+                break
+            low, high = (low, moment) if before else (moment, high)
+        return SendFilter.UNCLEAR, False
+
+    def _measured(self, number: int, send: TimeRange | None) -> int:
+        collector = self._requests.collector(self._history, send)
+        collector.by_ids([number])
+        return self._measure(row for row in collector.collected.rows if row.campaign_id == number)
+
+
+def _moment(start: int, low: int, high: int) -> tuple[int, bool]:
+    """Return a second between two others, and whether a day (UTC) ends with it, which it does where one can.
+
+    It is looked for in proportion to the age: sends thin out.
+    """
+    between = start + math.isqrt((low - start + 1) * (high - start + 1))
+    day_end = between - between % _DAY + _DAY - 1
+    for moment in (day_end, day_end - _DAY):
+        if low < moment < high:
+            return moment, True
+    return min(max(between, low + 1), high - 1), False
