@@ -920,7 +920,7 @@ def test_incomplete_answers_are_told(tmp_path: Path) -> None:
 def test_the_cap_is_learned_again(tmp_path: Path) -> None:
     """A run that goes on after days, when what was learned is no longer believed, asks no more than it must."""
     messages = [daily(number, FIRST + HOUR + number, 30) for number in range(100)]
-    first = Api(messages, cap=50, fail=failing(ServerError("no"), lambda number: number == 60))
+    first = Api(messages, cap=50, fail=failing(ServerError("no"), lambda number: number == 40))
     assert run(first, tmp_path, settings=config(poll={"conversions_every": None})).faults
     second = Api(messages, cap=50)
     later = NOW + 9 * DAY
