@@ -20,7 +20,7 @@ from exporter.exposition.catalogue import ALL_METRICS
 from grafana.generator import dashboards, exporter, render
 from grafana.generator.__main__ import FOLDER, differences, main
 from grafana.generator.panels import BOUNCE_STEPS, CHANNEL_COLOURS, COMPLAINT_STEPS, OUTCOME_COLOURS
-from tests.dashboards._grafana import panels
+from tests.dashboards._judge import panels
 from tests.dashboards._schema import DASHBOARD
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ RULES = [
 ]
 PROMETHEUS_METRICS = {"ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds", "scrape_samples_scraped"}
 PROCESS_METRICS = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
-UNITS = {"short", "locale", "none", "percentunit", "s", "bytes", "dateTimeAsIso", "dateTimeFromNow"}
+UNITS = {"short", "locale", "none", "string", "percentunit", "s", "bytes", "dateTimeAsIso", "dateTimeFromNow"}
 
 
 def excluded(rule: str, model: Json, panel: Json) -> bool:
@@ -318,7 +318,8 @@ def test_tables_are_bounded(model: Json, panel: Json) -> None:
     assert all(target["format"] == "table" and target["instant"] for target in panel["targets"])
     headings = panel["transformations"][2]["options"]["renameByName"].values()
     for override in panel["fieldConfig"]["overrides"]:
-        assert override["matcher"]["options"] in headings
+        matcher = override["matcher"]
+        assert matcher["options"] in headings or matcher == {"id": "byType", "options": "string"}
     for sort in panel["options"]["sortBy"]:
         assert sort["displayName"] in headings
 

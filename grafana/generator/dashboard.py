@@ -99,7 +99,7 @@ def _links() -> Json:
 def datasource_variable() -> Json:
     """Return the variable of the Prometheus that is asked."""
     return {
-        "current": {},
+        "current": {"selected": False, "text": "default", "value": "default"},
         "hide": 0,
         "includeAll": False,
         "label": "Data source",
@@ -137,7 +137,10 @@ def _query_variable(name: str, label: str, description: str, query: str, **rest:
 
 
 def label_variable(name: str, label: str, description: str, selector: str) -> Json:
-    """Return a variable of a label's values, of which several or all can be chosen."""
+    """Return a variable of a label's values, of which several or all can be chosen.
+
+    All means every series, even one without the label; `target_variable` is for labels that strangers have too.
+    """
     return _query_variable(
         name,
         label,
@@ -148,6 +151,13 @@ def label_variable(name: str, label: str, description: str, selector: str) -> Js
         includeAll=True,
         multi=True,
     )
+
+
+def target_variable(name: str, label: str, description: str, selector: str) -> Json:
+    """Return a variable of a target's label, of which All means the values that are offered."""
+    variable = label_variable(name, label, description, selector)
+    del variable["allValue"]
+    return variable
 
 
 def account_variable() -> Json:
@@ -277,15 +287,17 @@ def firing_alerts(*labels: str) -> Json:
     matchers = alert_matchers(*labels)
     since = promql.select("ALERTS_FOR_STATE", *matchers)
     firing = promql.select("ALERTS", 'alertstate="firing"', *matchers)
-    expr = (
+    began = (
         f"1000 * max by ({ALERT_KEY}) (last_over_time({since}[$__interval]))"
         f" and on ({ALERT_KEY}) last_over_time({firing}[$__interval])"
     )
+    # A label that an alert lacks would leave its own name in the text.
+    expr = f'label_join({began}, "about", " ", "account", "channel", "campaign_id")'
     return _annotation(
         "Firing alerts",
         BAD,
         expr,
         title="{{alertname}}",
-        text="{{severity}}: {{account}} {{channel}} {{campaign_id}}",
+        text="{{severity}}: {{about}}",
         tags="severity,account,channel",
     )

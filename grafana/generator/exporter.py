@@ -54,7 +54,7 @@ _REASON_COLOURS = {
     "deadline": "#AAAA00",
     "internal": "#9AA5B1",
 }
-_ENDPOINT = "account, endpoint"
+_ENDPOINT = "account, resource"
 _REPLICAS = "Of several replicas the maximum is shown."
 
 
@@ -67,8 +67,8 @@ def _increase(metric: str, key: str) -> str:
 
 
 def _headline() -> Row:
-    statistics = 'endpoint="statistics"'
-    conversions = 'endpoint="conversions"'
+    statistics = 'resource="statistics"'
+    conversions = 'resource="conversions"'
     up = {"0": ("failing", BAD), "1": ("up", GOOD)}
     flag = {"0": ("complete", GOOD), "1": ("incomplete", BAD)}
 
@@ -150,7 +150,7 @@ def _headline() -> Row:
                     [
                         target(
                             f"topk(8, min by ({_ENDPOINT}) ({select(RESULTS_INCOMPLETE.name, OURS)}))",
-                            "{{account}} {{endpoint}}",
+                            "{{account}} {{resource}}",
                             instant=True,
                         )
                     ],
@@ -211,7 +211,7 @@ def _headline() -> Row:
 
 def _polls() -> Row:
     def percentile(metric: str, share: float) -> str:
-        buckets = f"sum by (le, endpoint) (rate({select(f'{metric}_bucket', OURS)}[$__rate_interval]))"
+        buckets = f"sum by (le, resource) (rate({select(f'{metric}_bucket', OURS)}[$__rate_interval]))"
         return f"histogram_quantile({share}, {buckets}) >= 0"
 
     failures = _hourly(POLL_FAILURES.name, f"{_ENDPOINT}, reason")
@@ -260,8 +260,8 @@ def _polls() -> Row:
                     "and waits included. "
                     "From `api.deadline` (4 m) on a poll is given up. Over all accounts and replicas.",
                     [
-                        target(percentile(POLL_DURATION.name, 0.5), "half · {{endpoint}}"),
-                        target(percentile(POLL_DURATION.name, 0.95), "95 % · {{endpoint}}", "high"),
+                        target(percentile(POLL_DURATION.name, 0.5), "half · {{resource}}"),
+                        target(percentile(POLL_DURATION.name, 0.95), "95 % · {{resource}}", "high"),
                     ],
                     unit="s",
                     decimals=2,
@@ -280,7 +280,7 @@ def _polls() -> Row:
                     [
                         target(
                             f"time() - {newest(_ENDPOINT, select(LAST_SUCCESS.name, OURS))}",
-                            "{{account}} {{endpoint}}",
+                            "{{account}} {{resource}}",
                         )
                     ],
                     unit="s",
@@ -300,7 +300,7 @@ def _polls() -> Row:
 def _api() -> Row:
     def percentile(share: float) -> str:
         buckets = select(f"{API_REQUEST_DURATION.name}_bucket", OURS)
-        return f"histogram_quantile({share}, sum by (le, endpoint) (rate({buckets}[$__rate_interval]))) >= 0"
+        return f"histogram_quantile({share}, sum by (le, resource) (rate({buckets}[$__rate_interval]))) >= 0"
 
     requests = f"rate({select(API_REQUESTS.name, OURS)}[$__rate_interval])"
     return Row(
@@ -338,8 +338,8 @@ def _api() -> Row:
                     "body included. A "
                     "request is given up after `api.timeout` (30 s).",
                     [
-                        target(percentile(0.5), "half · {{endpoint}}"),
-                        target(percentile(0.95), "95 % · {{endpoint}}", "high"),
+                        target(percentile(0.5), "half · {{resource}}"),
+                        target(percentile(0.95), "95 % · {{resource}}", "high"),
                     ],
                     unit="s",
                     decimals=2,
@@ -358,7 +358,7 @@ def _api() -> Row:
                     [
                         target(
                             f"min by ({_ENDPOINT}) ({select(RESULTS_INCOMPLETE.name, OURS)})",
-                            "{{account}} {{endpoint}}",
+                            "{{account}} {{resource}}",
                         )
                     ],
                     unit="short",
@@ -425,7 +425,7 @@ def _data() -> Row:
                     "Values of answers that were no counts, amounts or times, by field, in each step. The "
                     "last good values "
                     "are shown instead.",
-                    [target(f"sum by (endpoint, field) ({invalid}) > 0", "{{endpoint}} {{field}}")],
+                    [target(f"sum by (resource, field) ({invalid}) > 0", "{{resource}} {{field}}")],
                     unit="short",
                     decimals=0,
                     no_value="None",
@@ -441,7 +441,7 @@ def _data() -> Row:
                     "Fields of the last answers that InTarget's documentation doesn't have. Nothing is "
                     "wrong with the metrics; "
                     "the exporter's log names them.",
-                    [target(newest(_ENDPOINT, select(UNKNOWN_FIELDS.name, OURS)), "{{account}} {{endpoint}}")],
+                    [target(newest(_ENDPOINT, select(UNKNOWN_FIELDS.name, OURS)), "{{account}} {{resource}}")],
                     unit="short",
                     decimals=0,
                     no_value="None",
@@ -521,8 +521,8 @@ def dashboard() -> Json:
         description="Whether the figures are fresh and complete, how the polling of the API goes, "
         "and the exporter's process.",
         variables=[
-            frame.label_variable("job", "Job", "Prometheus' scrape jobs of the exporter.", BUILD_INFO.name),
-            frame.label_variable(
+            frame.target_variable("job", "Job", "Prometheus' scrape jobs of the exporter.", BUILD_INFO.name),
+            frame.target_variable(
                 "instance",
                 "Instance",
                 "The exporter's replicas.",

@@ -75,7 +75,7 @@ def _limit_used(signal: str) -> str:
 
 def _headline() -> Row:
     # With the exporter gone, its last word goes on getting older for an hour.
-    statistics = select(LAST_SUCCESS.name, ACCOUNT, 'endpoint="statistics"')
+    statistics = select(LAST_SUCCESS.name, ACCOUNT, 'resource="statistics"')
     read = f"last_over_time({statistics}[1h])"
     age = f"time() - max by (account) ({read})"
     evaluated = "0 * max(intarget:limit_default:warning_share)"
@@ -184,7 +184,7 @@ def _headline() -> Row:
                     "some campaigns may be missing from rates and totals. One complete replica is enough.",
                     [
                         target(
-                            f"max(min by (account, endpoint) ({select(RESULTS_INCOMPLETE.name, ACCOUNT)}))",
+                            f"max(min by (account, resource) ({select(RESULTS_INCOMPLETE.name, ACCOUNT)}))",
                             "incomplete",
                             instant=True,
                         )

@@ -81,6 +81,10 @@ def override(matcher: str, options: str, **properties: object) -> Json:
     }
 
 
+TEXTS: Final = override("byType", "string", unit="string", noValue="", mappings=[])
+"""Text stays what it is: else "007" would get the panel's unit, in links too, and "" its `noValue`."""
+
+
 def by_name(name: str, **properties: object) -> Json:
     """Return an override of the field of this name."""
     return override("byName", name, **properties)
@@ -143,7 +147,7 @@ def panel(
         "custom": custom or {},
         "decimals": decimals,
         "links": list(links),
-        "mappings": list(mappings),
+        "mappings": [*mappings, unknown(no_value)],
         "noValue": no_value,
         "thresholds": thresholds(steps),
         "unit": unit,
@@ -321,16 +325,11 @@ def table(
         "inspect": False,
         "minWidth": 70,
     }
+    overrides = [TEXTS, *rest.pop("overrides", ())]
     return panel(
-        "table",
-        title,
-        description,
-        targets,
-        options=options,
-        custom=custom,
-        transformations=shaping,
-        **rest,
-    )
+        "table", title, description, targets,
+        options=options, custom=custom, transformations=shaping, overrides=overrides, **rest,
+    )  # fmt: skip
 
 
 def shaded(steps: Steps) -> Json:
@@ -362,6 +361,14 @@ def value_names(names: Mapping[str, tuple[str, str]]) -> list[Json]:
             },
         }
     ]
+
+
+def unknown(text: str) -> Json:
+    """Return a value mapping that shows what isn't known in grey: it is neither good nor bad."""
+    return {
+        "type": "special",
+        "options": {"match": "null+nan", "result": {"color": MUTED, "index": 99, "text": text}},
+    }
 
 
 def link(title: str, url: str) -> Json:

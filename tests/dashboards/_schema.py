@@ -59,15 +59,23 @@ THRESHOLDS = closed(
         },
     }
 )
-MAPPING = closed(
-    {
-        "type": among("value"),
-        "options": {
-            "type": "object",
-            "additionalProperties": closed({}, {"text": STRING, "color": TEXT, "index": INT}),
-        },
-    }
-)
+_RESULT = closed({}, {"text": STRING, "color": TEXT, "index": INT})
+MAPPING = {
+    "anyOf": [
+        closed(
+            {
+                "type": among("value"),
+                "options": {"type": "object", "additionalProperties": _RESULT},
+            }
+        ),
+        closed(
+            {
+                "type": among("special"),
+                "options": closed({"match": among("null", "null+nan", "empty"), "result": _RESULT}),
+            }
+        ),
+    ]
+}
 DATA_LINK = closed({"title": TEXT, "url": TEXT, "targetBlank": BOOL})
 DASHBOARD_LINK = closed(
     {
@@ -239,12 +247,13 @@ PROPERTIES = {
     "links": array(DATA_LINK),
     "mappings": array(MAPPING),
     "min": NUMBER,
+    "noValue": STRING,
     "thresholds": THRESHOLDS,
     "unit": TEXT,
 }
 OVERRIDE = closed(
     {
-        "matcher": closed({"id": among("byName", "byRegexp"), "options": TEXT}),
+        "matcher": closed({"id": among("byName", "byRegexp", "byType"), "options": TEXT}),
         "properties": array(
             {"anyOf": [closed({"id": {"const": name}, "value": value}) for name, value in PROPERTIES.items()]}
         ),

@@ -1,257 +1,254 @@
-"""A Prometheus with a day of history: the simulator's campaigns, the exporter's exposition, the shipped rules.
+"""A Prometheus with history: made-up campaigns, the exporter's metrics, and the shipped rules over them.
 
-History can't be waited for. So the exposition is written with the time of each scrape and turned into blocks by
+History can't be waited for. So the samples of each scrape are written with their time and turned into blocks by
 promtool; then the recording rules are evaluated over it in the order of their dependence, each level as blocks
-again, and the alerts last. Every instant query asked at `World.end` sees what it would see in a Prometheus that
-had run all day.
+again, and the alerts last. Every query asked at `World.end` sees what it would see in a Prometheus that had run
+all the time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import random
+import math
 import re
-import shutil
-import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
-from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, ENDPOINTS
-from exporter.exposition.exposition import Exposition
-from exporter.exposition.self_metrics import SelfMetrics
-from exporter.simulator import FOREVER, SCENARIOS, Simulator
-from exporter.tracking.model import (
-    AccountSnapshot,
-    CampaignSnapshot,
-    ChannelSnapshot,
-    ConversionSnapshot,
-    MessageSnapshot,
-    Snapshot,
-)
+from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from tests._tools import tool
 from tests.rules import prometheus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from exporter.simulator import Campaign, Scenario
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 DEADLINE = 120.0
-POLL = 300
 RULES = Path(__file__).parents[2] / "grafana" / "rules"
-_WINDOW = 14 * 86400
-_ZEROS = (0,) * len(COUNTER_FIELDS)
+WINDOW = 14 * 86400
+STALE_AFTER = {"statistics": 1800, "conversions": 7200}
+BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, math.inf)
 _RECORDED = re.compile(r"[a-z_]+:[a-z0-9_:]+")
 
 Labels = dict[str, str]
+Sample = tuple[str, Labels, float]
+
+HEALTHY: Mapping[str, float] = {
+    "skipped": 0.004, "sent": 1, "delivered": 0.985, "opened": 0.31, "clicked": 0.018, "bounced": 0.009,
+    "softBounced": 0.004, "rejected": 0.001, "failed": 0.002, "temporaryFailed": 0.003, "complaint": 0.00012,
+    "unsubscribed": 0.0014,
+}  # fmt: skip
+"""What comes of a message, by the API's field."""
 
 
-def tool(name: str) -> str:
-    """Return the path of a program; skip the test if it is missing, or fail in CI."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is missing")
-        pytest.skip(f"{name} is missing")
-    return path
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What counts as a conversion of a campaign, and how many of those reached meet it."""
+
+    event: str = "Deposit"
+    period: str = "7 days"
+    rate: float = 0.004
+    amount: float = 37.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """One campaign: it sends `messages` within half an hour, `age` hours before the world ends."""
+
+    campaign_id: str
+    account: str = "main"
+    channel: str = "email"
+    name: str = ""
+    title: str = "Spring sale"
+    age: float = 12.0
+    messages: int = 20_000
+    rates: Mapping[str, float] = field(default_factory=dict)
+    goals: tuple[Goal, ...] = ()
+    overcount: Mapping[str, int] = field(default_factory=dict)
+
+    def counts(self, age: float) -> dict[str, int | None]:
+        """Return the totals at an age in seconds, by the API's field; SMS has no opens."""
+        sent = min(1.0, max(0.0, age / 1800))
+        late = 1 - math.exp(-max(0.0, age - 600) / 7200)
+        rates = {**HEALTHY, **self.rates}
+        found: dict[str, int | None] = {}
+        for name in CAMPAIGN_COUNTERS:
+            come = late if name in ("opened", "clicked", "complaint", "unsubscribed") else sent
+            found[name] = int(self.messages * rates[name] * come)
+        return found if self.channel != "sms" else {**found, "opened": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What the world is made of. `accounts` maps an account's name to the scenario that it plays.
+    """What the world is made of. `currencies` has each account; `every` is the seconds between two scrapes.
 
-    `hours` is how long it has been watched, `every` the seconds between two scrapes, `replicas` how many
-    exporters are scraped; `titles` replaces the names of campaigns and messages in turn, `channels` those of
-    channels. Incidents come after the share `incident_after` of the time.
+    `shares` says how many of the polls of an account failed; `withdrawn` are accounts whose exporter can't read
+    them any more.
     """
 
-    accounts: Mapping[str, str | Scenario]
-    hours: float = 24.0
-    every: int = 60
+    campaigns: Sequence[Campaign]
+    currencies: Mapping[str, str] = field(default_factory=lambda: {"main": "EUR"})
+    hours: float = 26.0
+    every: int = 300
     replicas: int = 1
     per_message: bool = False
-    titles: Sequence[str] = ()
-    channels: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 1
-    incident_after: float = 0.6
+    failing: frozenset[str] = frozenset()
+    other_targets: int = 0
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts' names."""
+        return tuple(self.currencies)
 
 
-class Account:
-    """One account of the simulator, as a perfect poller would publish it."""
+def scraped(setup: Setup, end: int, begin: int, now: int) -> Iterator[Sample]:
+    """Yield what the exporter serves at a time."""
+    tracked: dict[tuple[str, str], int] = {}
+    totals: dict[tuple[str, str], dict[str, int]] = {}
+    for campaign in setup.campaigns:
+        start = end - campaign.age * 3600
+        if start > now:
+            continue
+        key = (campaign.account, campaign.channel)
+        tracked[key] = tracked.get(key, 0) + 1
+        counts = campaign.counts(now - start)
+        before = campaign.counts(begin - start) if start < begin else {}
+        sums = totals.setdefault(key, dict.fromkeys(CHANNEL_COUNTERS, 0))
+        for name, count in counts.items():
+            sums[name] += (count or 0) - (before.get(name) or 0)
+        yield from _campaign(campaign, counts, start, per_message=setup.per_message)
+    for (account, channel), sums in totals.items():
+        labels = {"account": account, "channel": channel}
+        yield "intarget_tracked_campaigns", labels, tracked[account, channel]
+        for name, metric in CHANNEL_COUNTERS.items():
+            yield metric.name, labels, sums[name]
+            over = sum(
+                c.overcount.get(name, 0)
+                for c in setup.campaigns
+                if (c.account, c.channel) == (account, channel)
+            )
+            yield "intarget_channel_overcount", {**labels, "field": name}, over
+    for account in setup.accounts:
+        yield from _account(account, setup, begin, now)
+    yield from _process(now - begin)
 
-    def __init__(self, name: str, scenario: str | Scenario, setup: Setup, begin: float) -> None:
-        self.name = name
-        self._setup = setup
-        self._begin = begin
-        self._now = begin
-        played = SCENARIOS[scenario] if isinstance(scenario, str) else scenario
-        shift = setup.hours * 3600 * setup.incident_after
-        incidents = tuple(
-            replace(incident, start=incident.start + shift, duration=max(incident.duration, 1800))
-            for incident in played.incidents
+
+def _campaign(
+    campaign: Campaign, counts: Mapping[str, int | None], start: float, *, per_message: bool
+) -> Iterator[Sample]:
+    key = {"account": campaign.account, "campaign_id": campaign.campaign_id, "channel": campaign.channel}
+    titled = {"message_title": campaign.title} if per_message else {}
+    for name, count in counts.items():
+        if count is not None:
+            yield CAMPAIGN_COUNTERS[name].name, {**key, **titled}, count
+    for name, over in campaign.overcount.items():
+        yield "intarget_campaign_overcount", {**key, "field": name}, over
+    yield "intarget_campaign_start_timestamp_seconds", key, int(start)
+    yield "intarget_campaign_info", {**key, "campaign_name": campaign.name, "message_title": campaign.title}, 1
+    for goal in campaign.goals:
+        yield "intarget_campaign_stop_timestamp_seconds", key, int(start) + 7200
+        labels = {**key, "conversion_event": goal.event, "conversion_period": goal.period}
+        users = int((counts["delivered"] or 0) * goal.rate)
+        yield "intarget_campaign_converted_users", labels, users
+        yield "intarget_campaign_deposits", labels, int(users * 1.2)
+        yield "intarget_campaign_deposits_amount", labels, round(int(users * 1.2) * goal.amount, 2)
+
+
+def _account(account: str, setup: Setup, begin: int, now: int) -> Iterator[Sample]:
+    failing = account in setup.failing
+    yield "intarget_up", {"account": account}, int(not failing)
+    yield "intarget_account_info", {"account": account, "currency": setup.currencies[account]}, 1
+    yield "intarget_dropped_campaigns", {"account": account}, 0
+    yield "intarget_window_seconds", {"account": account}, WINDOW
+    for resource, stale_after in STALE_AFTER.items():
+        labels = {"account": account, "resource": resource}
+        polls = (now - begin) // 300 + 1
+        failed = max(0, polls - 12) if failing else polls // 40
+        yield "intarget_polls_total", labels, polls
+        for reason in ("timeout", "server_error"):
+            yield (
+                "intarget_poll_failures_total",
+                {**labels, "reason": reason},
+                failed if reason == "server_error" else 0,
+            )
+        yield "intarget_last_success_timestamp_seconds", labels, begin + 3600 if failing else now - now % 300
+        yield "intarget_stale_after_seconds", labels, stale_after
+        yield "intarget_results_incomplete", labels, int(failing)
+        yield "intarget_api_unknown_fields", labels, 0
+        yield "intarget_api_invalid_values_total", {**labels, "field": "sent"}, 0
+        yield "intarget_api_requests_total", {**labels, "code": "200"}, 3 * polls
+        yield "intarget_api_requests_total", {**labels, "code": "503"}, failed
+        yield from _histogram("intarget_poll_duration_seconds", labels, polls)
+        yield from _histogram("intarget_api_request_duration_seconds", labels, 3 * polls)
+
+
+def _histogram(name: str, labels: Labels, count: int) -> Iterator[Sample]:
+    """Yield a log-normal's buckets, around half a second."""
+    for bound in BUCKETS:
+        share = 1.0 if math.isinf(bound) else 0.5 * (1 + math.erf(math.log(bound / 0.5) / (0.8 * math.sqrt(2))))
+        yield (
+            f"{name}_bucket",
+            {**labels, "le": "+Inf" if math.isinf(bound) else str(bound)},
+            round(count * share),
         )
-        self._simulator = Simulator(
-            setup.seed + len(name), lambda: self._now, replace(played, incidents=incidents), origin=begin
-        )
-        self._before: dict[tuple[int, str], tuple[int | None, ...]] = {}
-        self._totals: dict[str, list[int]] = {}
-
-    def snapshot(self, now: float) -> AccountSnapshot:
-        """Return what is exported at this time, which never goes back."""
-        self._now = now
-        found: list[CampaignSnapshot] = []
-        for campaign in self._simulator.campaigns(now, first=now - _WINDOW):
-            found += self._campaign(campaign, now)
-        for campaign in found:
-            key = (campaign.campaign_id, campaign.channel)
-            total = self._totals.setdefault(campaign.channel, [0] * len(COUNTER_FIELDS))
-            new = campaign.start >= self._begin
-            before = self._before.get(key, _ZEROS if new else campaign.values)
-            for i, (value, old) in enumerate(zip(campaign.values, before, strict=True)):
-                total[i] += max(0, (value or 0) - (old or 0))
-            self._before[key] = campaign.values
-        found.sort(key=lambda campaign: -campaign.start)
-        channels = tuple(ChannelSnapshot(name, tuple(total)) for name, total in sorted(self._totals.items()))
-        return AccountSnapshot(self.name, "EUR", self._begin, tuple(found), channels)
-
-    def _campaign(self, campaign: Campaign, now: float) -> Iterator[CampaignSnapshot]:
-        age = self._simulator._age(campaign, now)
-        by_channel: dict[str, list[int]] = {}
-        for index, message in enumerate(campaign.messages):
-            channel = (getattr(message, "channel", None) or campaign.channel).lower()
-            by_channel.setdefault(self._setup.channels.get(channel, channel), []).append(index)
-        for channel, indices in by_channel.items():
-            messages = []
-            for index in indices:
-                counts: Mapping[str, Any] = campaign.messages[index].counts(age, FOREVER)
-                title = self._title(campaign.campaign_id + index, campaign.messages[index].title)
-                messages.append(MessageSnapshot(title, tuple(counts.get(name) for name in COUNTER_FIELDS)))
-            values = tuple(
-                sum(known) if (known := [m.values[i] for m in messages if m.values[i] is not None]) else None
-                for i in range(len(COUNTER_FIELDS))
-            )
-            yield CampaignSnapshot(
-                campaign_id=campaign.campaign_id,
-                channel=channel,
-                start=float(int(campaign.start)),
-                stop=campaign.stop,
-                campaign_name=self._title(campaign.campaign_id, campaign.name) if campaign.goals else "",
-                message_title=messages[0].title,
-                values=values,
-                vendor=values,
-                corrections=_ZEROS,
-                messages=_distinct(messages) if self._setup.per_message else (),
-                conversions=tuple(self._conversions(campaign, indices, age)),
-            )
-
-    def _conversions(self, campaign: Campaign, indices: list[int], age: float) -> Iterator[ConversionSnapshot]:
-        for position, goal in enumerate(campaign.goals):
-            got = [campaign.messages[index].conversions(age, FOREVER, position) for index in indices]
-            yield ConversionSnapshot(
-                goal.event,
-                goal.period,
-                sum(g.deposits for g in got),
-                sum((Decimal(g.amount) for g in got), Decimal(0)),
-                sum(g.users for g in got),
-            )
-
-    def _title(self, number: int, title: str) -> str:
-        return self._setup.titles[number % len(self._setup.titles)] if self._setup.titles else title
+    yield f"{name}_count", labels, count
+    yield f"{name}_sum", labels, 0.6 * count
 
 
-def _distinct(messages: list[MessageSnapshot]) -> tuple[MessageSnapshot, ...]:
-    found: dict[str, MessageSnapshot] = {}
-    for message in messages:
-        found.setdefault(message.title, message)
-    return tuple(found.values())
+def _process(uptime: int) -> Iterator[Sample]:
+    yield "intarget_build_info", {"version": "1.0.0", "revision": "0123456", "python_version": "3.13.1"}, 1
+    yield "intarget_config_last_reload_successful", {}, 1
+    yield "intarget_state_save_failures_total", {}, 0
+    yield "intarget_state_persistent", {}, 1
+    yield "intarget_shard_ordinal", {}, 0
+    yield "intarget_total_shards", {}, 1
+    yield "process_cpu_seconds_total", {}, 0.02 * uptime
+    yield "process_resident_memory_bytes", {}, 88e6
+    yield "up", {}, 1
+    yield "scrape_duration_seconds", {}, 0.004
+    yield "scrape_samples_scraped", {}, 2400
 
 
 def write_history(path: Path, setup: Setup, end: int) -> None:
-    """Write the exposition of every scrape until `end` as OpenMetrics with timestamps."""
-    rng = random.Random(setup.seed)
+    """Write the samples of every scrape until `end` as OpenMetrics with timestamps."""
     begin = _begin(setup, end)
-    accounts = [Account(name, scenario, setup, begin) for name, scenario in setup.accounts.items()]
-    metrics = SelfMetrics(version="1.0.0")
-    exposition = Exposition(metrics, per_message=setup.per_message)
-    for account in accounts:
-        metrics.init_account(account.name, ENDPOINTS)
-        for endpoint in ENDPOINTS:
-            metrics.unknown_fields(account.name, endpoint, 0)
-            metrics.incomplete(account.name, endpoint, incomplete=False)
-        metrics.dropped(account.name, 0)
+    strangers = [
+        f'process_resident_memory_bytes{{job="other",instance="other-{i}:9100"}} 1'
+        for i in range(setup.other_targets)
+    ]
     with path.open("w", encoding="utf-8") as file:
-        for polled in range(begin, end + 1, POLL):
-            snapshot = Snapshot(tuple(account.snapshot(polled) for account in accounts))
-            exposition.publish(snapshot)
-            for account in snapshot.accounts:
-                _poll(metrics, account, polled, rng)
-            times = range(polled, min(end + 1, polled + POLL), setup.every)
-            _append(file.write, exposition, times, setup.replicas)
+        for now in range(begin, end + 1, setup.every):
+            samples = [(name, _pairs(labels), value) for name, labels, value in scraped(setup, end, begin, now)]
+            for replica in range(1, setup.replicas + 1):
+                target = f'job="intarget",instance="exporter-{replica}:10095"'
+                file.write(
+                    "".join(f"{name}{{{target}{pairs}}} {value} {now}\n" for name, pairs, value in samples)
+                )
+            file.write("".join(f"{stranger} {now}\n" for stranger in strangers))
         file.write("# EOF\n")
 
 
-def _poll(metrics: SelfMetrics, account: AccountSnapshot, now: int, rng: random.Random) -> None:
-    tracked: dict[str, int] = {}
-    for campaign in account.campaigns:
-        tracked[campaign.channel] = tracked.get(campaign.channel, 0) + 1
-    metrics.tracked(account.account, tracked)
-    for endpoint in ENDPOINTS:
-        if endpoint == CONVERSIONS and now % 900:
-            continue
-        metrics.poll_started(account.account, endpoint)
-        failed = rng.random() < 0.03
-        for _ in range(rng.randint(1, 4)):
-            metrics.request(account.account, endpoint, 200, rng.lognormvariate(-1.5, 0.5))
-        if failed:
-            metrics.request(account.account, endpoint, 503, 0.2)
-            metrics.poll_finished(account.account, endpoint, 8.0, "server_error")
-        else:
-            metrics.poll_finished(account.account, endpoint, rng.lognormvariate(0, 0.4))
-            metrics.last_success(account.account, endpoint, now)
-        metrics.up(account.account, not failed)
-    if tracked and rng.random() < 0.05:
-        metrics.correction(account.account, min(tracked), "opened")
-
-
-def _append(write: Any, exposition: Exposition, times: range, replicas: int) -> None:  # noqa: ANN401
-    body = exposition.respond("application/openmetrics-text", None).body.decode()
-    samples = [line.partition(" # ")[0] for line in body.splitlines() if not line.startswith("#")]
-    split = [_split(line) for line in samples]
-    split += [
-        ("up", "", "1"),
-        ("scrape_duration_seconds", "", "0.004"),
-        ("scrape_samples_scraped", "", str(len(samples))),
-    ]
-    for now in times:
-        for replica in range(1, replicas + 1):
-            target = f'job="intarget",instance="exporter-{replica}:10095"'
-            write("".join(f"{name}{{{target}{labels}}} {value} {now}\n" for name, labels, value in split))
-
-
-def _split(line: str) -> tuple[str, str, str]:
-    """Return a sample's name, its labels with a comma before them, and its value."""
-    head, _, value = line.rpartition(" ")
-    name, brace, labels = head.partition("{")
-    return name, f",{labels[:-1]}" if brace else "", value
+def _pairs(labels: Labels) -> str:
+    """Return labels as the exposition has them, each after a comma."""
+    pairs = []
+    for label, value in labels.items():
+        escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+        pairs.append(f',{label}="{escaped}"')
+    return "".join(pairs)
 
 
 class Prometheus(prometheus.Prometheus):
     """A Prometheus whose errors are told in its own words."""
 
-    def __init__(self, folder: Path, config: str = "scrape_configs: []\n", *options: str) -> None:
+    def __init__(self, folder: Path) -> None:
         tool("prometheus")
-        keep = ("--storage.tsdb.retention.time=3650d", *options)
-        super().__init__(folder, config=config, options=keep)
+        options = ("--storage.tsdb.retention.time=3650d", "--query.max-samples=200000000")
+        super().__init__(folder, config="scrape_configs: []\n", options=options)
 
     def query(self, expr: str, at: float) -> list[dict[str, Any]]:
         """Return the result of an instant query."""
@@ -261,35 +258,17 @@ class Prometheus(prometheus.Prometheus):
         """Return the result of a range query."""
         return self.ask("query_range", query=expr, start=start, end=end, step=step)["result"]
 
-    def ask(self, path: str, **parameters: str | float | None) -> Any:  # noqa: ANN401
+    def ask(self, path: str, **parameters: str | float) -> Any:  # noqa: ANN401 - as Prometheus has it
         """Return the data of an API call; an error fails the test."""
-        data = urllib.parse.urlencode({k: v for k, v in parameters.items() if v is not None})
-        url = f"{self.url}/api/v1/{path}"
-        # Label values are only had by GET; queries may be longer than a URL can be.
-        request = f"{url}?{data}" if path.startswith("label/") else urllib.request.Request(url, data.encode())
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/{path}", urllib.parse.urlencode(parameters).encode()
+        )
         try:
             with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             message = json.load(error).get("error")
             raise AssertionError(f"{message}\n{parameters.get('query')}") from None
-
-
-def get(url: str) -> str | None:
-    """Return the body of an answer with status 200, or None."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()
-    return None
-
-
-def wait_for(condition: Any, what: str, *processes: subprocess.Popen[bytes]) -> None:  # noqa: ANN401
-    """Poll until the condition is true; fail if it isn't in time, or one of the processes ended."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, what
-        for process in processes:
-            assert process.poll() is None, f"{what}: it ended with {process.returncode}"
-        time.sleep(0.1)
 
 
 @dataclass(slots=True)
@@ -299,58 +278,37 @@ class World:
     prometheus: Prometheus
     begin: int
     end: int
-    accounts: tuple[str, ...]
+    setup: Setup
 
 
 @contextlib.contextmanager
 def world(folder: Path, setup: Setup, end: int) -> Iterator[World]:
-    """Make the history in an empty folder and serve it; serve what is there if it was made before."""
-    made = folder / "end"
-    if not made.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _make(folder, setup, end // POLL * POLL)
-        made.write_text(str(end // POLL * POLL), encoding="utf-8")
-    end = int(made.read_text(encoding="utf-8"))
+    """Make the history in an empty folder and serve it."""
+    end = end // setup.every * setup.every
+    begin = _begin(setup, end)
+    history = folder / "history.txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_history(history, setup, end)
+    prometheus.import_openmetrics(history, folder / "data")
+    for level in _levels():
+        with Prometheus(folder) as running:
+            lines = [line for rule in level for line in _evaluate(running, rule, begin, end, setup.every)]
+        if lines:
+            history.write_text("".join(lines) + "# EOF\n", encoding="utf-8")
+            prometheus.import_openmetrics(history, folder / "data")
+    history.unlink()
     with Prometheus(folder) as running:
-        yield World(running, _begin(setup, end), end, tuple(setup.accounts))
+        yield World(running, begin, end, setup)
 
 
 def _begin(setup: Setup, end: int) -> int:
-    return end - int(setup.hours * 3600) // POLL * POLL
-
-
-def _make(folder: Path, setup: Setup, end: int) -> None:
-    history = folder / "history.txt"
-    write_history(history, setup, end)
-    _blocks(folder, history)
-    for level in _levels():
-        with Prometheus(folder) as running:
-            lines = [
-                line
-                for rule in level
-                for line in _evaluate(running, rule, _begin(setup, end), end, setup.every)
-            ]
-        if lines:
-            history.write_text("".join(lines) + "# EOF\n", encoding="utf-8")
-            _blocks(folder, history)
-    history.unlink()
-
-
-def _blocks(folder: Path, history: Path) -> None:
-    subprocess.run(
-        [tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet", history, folder / "data"],
-        check=True,
-        capture_output=True,
-    )
+    return end - int(setup.hours * 3600) // setup.every * setup.every
 
 
 def rules() -> list[dict[str, Any]]:
     """Return every rule that is shipped."""
-    found = []
-    for path in sorted(RULES.glob("*.yaml")):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            found += group["rules"]
-    return found
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(RULES.glob("*.yaml"))]
+    return [rule for file in files for group in file.get("groups", ()) for rule in group["rules"]]
 
 
 def _levels() -> list[list[dict[str, Any]]]:
@@ -371,34 +329,27 @@ def _levels() -> list[list[dict[str, Any]]]:
 
 def _evaluate(running: Prometheus, rule: dict[str, Any], begin: int, end: int, every: int) -> Iterator[str]:
     """Yield a rule's samples as OpenMetrics lines."""
+    found: dict[str, dict[float, str]] = {}  # the parts of a union may differ in their name alone, which goes
+    named = {"alertname": rule["alert"]} if "alert" in rule else {}
     for series in running.query_range(rule["expr"], begin, end, every):
-        labels = {k: v for k, v in series["metric"].items() if k != "__name__"} | rule.get("labels", {})
+        labels = {k: v for k, v in series["metric"].items() if k != "__name__"} | rule.get("labels", {}) | named
+        found.setdefault(_pairs(labels)[1:], {}).update((at, value) for at, value in series["values"])
+    for pairs, samples in found.items():
         if "record" in rule:
-            name = _series(rule["record"], labels)
-            for at, value in series["values"]:
-                yield f"{name} {value} {at}\n"
-            continue
-        labels |= {"alertname": rule["alert"]}
-        yield from _alert(labels, [at for at, _ in series["values"]], _seconds(rule.get("for", "0s")), every)
+            yield from (f"{rule['record']}{{{pairs}}} {samples[at]} {at}\n" for at in sorted(samples))
+        else:
+            yield from _alert(pairs, sorted(samples), _seconds(rule.get("for", "0s")), every)
 
 
-def _alert(labels: Labels, times: list[float], wait: int, every: int) -> Iterator[str]:
-    since = times[0]
-    for before, now in zip([times[0], *times], times, strict=False):
-        if now - before > every:
-            since = now
+def _alert(pairs: str, times: Iterable[float], wait: int, every: int) -> Iterator[str]:
+    since = before = -math.inf
+    for now in times:
+        since = since if now - before <= every else now
+        before = now
         state = "firing" if now - since >= wait else "pending"
-        yield f"{_series('ALERTS', labels | {'alertstate': state})} 1 {now}\n"
-        yield f"{_series('ALERTS_FOR_STATE', labels)} {since} {now}\n"
+        yield f'ALERTS{{{pairs},alertstate="{state}"}} 1 {now}\n'
+        yield f"ALERTS_FOR_STATE{{{pairs}}} {since} {now}\n"
 
 
 def _seconds(duration: str) -> int:
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
-
-
-def _series(name: str, labels: Labels) -> str:
-    pairs = []
-    for label, value in labels.items():
-        escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-        pairs.append(f'{label}="{escaped}"')
-    return f"{name}{{{','.join(pairs)}}}"
