@@ -107,10 +107,11 @@ class Exporter:
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def scraping(folder: Path, exporter_: Exporter) -> Prometheus:
+def scraping(folder: Path, exporter_: Exporter, *, options: tuple[str, ...] = ()) -> Prometheus:
     """Return a Prometheus that scrapes the exporter every second."""
     return Prometheus(
         folder,
+        options=options,
         config=f"""
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs: [{{job_name: intarget, static_configs: [{{targets: ["{exporter_.address}"]}}]}}]

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter import simulator
-from exporter.backfill.arguments import parse_time
+from exporter.backfill.arguments import format_time, parse_time
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS
 from tests._program import DEADLINE, command, environment, run, until
-from tests.rules.prometheus import Prometheus
+from tests.e2e._running import Exporter, raw, scraping
+from tests.rules.prometheus import Prometheus, import_openmetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,3 +230,55 @@ def test_a_rejected_token(folder: Path) -> None:
     assert "account main:" in done.stderr
     texts: list[Any] = [done.stderr, *(path.read_text() for path in (folder / "out").iterdir())]
     assert [] == [text for text in texts if "canary" in text]
+
+
+def test_live_data_continue_it(tmp_path: Path) -> None:
+    """With --job and --instance history and scrapes are one series: no step at the seam, nothing twice."""
+    loose = simulator.Looseness(send_filter_restricts_counts=True)
+    scenario = replace(simulator.SCENARIOS["calm"], looseness=loose, history_days=20.0)
+    api = simulator.Simulator(3, time.time, scenario, speed=1500)
+    with simulator.serve(api) as server:
+        account = f"{{name: main, access_token: {simulator.DEMO_TOKEN}, base_url: '{server.url}'}}"
+        live = Exporter(
+            tmp_path / "live",
+            f"accounts: [{account}]\n"
+            "api: {requests_per_second: 1000}\n"
+            "poll: {refresh: [{younger_than: 14d, every: 1s}], conversions_every: null}\n"
+            "metrics: {zero_hold: 3s}\n",
+        )
+        (live.folder / "config.yaml").chmod(0o600)
+        end = int(time.time()) - 1800
+        history = tmp_path / "history"
+        span = (f"--from={format_time(end - 6 * DAY)}", f"--to={format_time(end)}", "--step=1h")
+        labels = ("--job=intarget", f"--instance={live.address}")
+        done = run(
+            "backfill", "--config.file=config.yaml", f"--output={history}", *span, *labels, cwd=live.folder
+        )
+        assert (0, "") == (done.returncode, done.stderr)
+        for path in history.glob("*.om"):
+            import_openmetrics(path, tmp_path / "prometheus" / "data")
+        options = ("--storage.tsdb.retention.time=100y",)
+        with live, scraping(tmp_path / "prometheus", live, options=options) as prometheus:
+            live.serve()
+            until(lambda: any(at > end and n > 0 for at, n in points(prometheus)), "live data have grown")
+            whole = points(prometheus)
+            campaigns = raw(prometheus, "intarget_campaign_messages_sent_total", 7 * DAY)
+    imported = samples(history)
+    (channel,) = [at for name, at in imported.items() if name.startswith(CHANNEL_SENT) and '"email"' in name]
+    assert channel == {int(at): count for at, count in whole if at <= end}
+    seam = [count for at, count in whole if at > end]
+    assert 0 == seam[0], "live channel counters begin at 0: a reset that adds nothing"
+    assert sorted(seam) == seam
+    crossing = [one for _, one in campaigns if one[0][0] < end < one[-1][0]]
+    assert len(crossing) > 5
+    for one in crossing:
+        counts = [count for _, count in one]
+        assert sorted(counts) == counts, "a campaign steps nowhere down"
+
+
+def points(prometheus: Prometheus) -> list[tuple[float, int]]:
+    """Return all samples of the one series of the last week that counts what was sent by email."""
+    (found,) = [
+        found for labels, found in raw(prometheus, CHANNEL_SENT, 7 * DAY) if labels["channel"] == "email"
+    ]
+    return found
