@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from exporter.simulator.model import Campaign
 
-Envelope: TypeAlias = Literal["object", "array", "data", "items"]
+Envelope: TypeAlias = Literal["object", "array", "data", "items", "nested", "keyed"]
 Offset: TypeAlias = Literal["+00", "+00:00", "Z", ""]
 Order: TypeAlias = Literal["start", "start_desc", "id", "shuffled"]
 Combine: TypeAlias = Literal["and", "send_wins", "start_wins"]
+Unit: TypeAlias = Literal["rows", "campaigns", "channels"]
+Total: TypeAlias = Literal["none", "true", "page", "all"]
+Bounds: TypeAlias = Literal["times", "days", "end"]
 IncidentKind: TypeAlias = Literal["bounce", "complaint", "unsubscribe", "failed", "delivery"]
 
 
@@ -24,24 +27,43 @@ IncidentKind: TypeAlias = Literal["bounce", "complaint", "unsubscribe", "failed"
 class Looseness:
     """Which of the readings that the vendor's page leaves open the simulated service follows.
 
-    `cap`: most rows of one answer, whatever `perPage` asks for; None: no cap.
+    `cap`: most units of one answer, whatever `perPage` asks for; None: no cap. `cap_by_ids` and `cap_by_send`
+    are those of requests by campaignIds[] and by send; None: as `cap`. `unit`: what `perPage` and the caps
+    count: rows, campaigns, or campaigns and channels.
     `envelope`: "object" is a bare object for exactly one row, else an array; "data" and "items" an object
-    around the array.
-    `inclusive_from`, `inclusive_to`: whether a bound itself belongs to the range.
+    around the array, "nested" one around "data" and "items", "keyed" an object with numeric keys.
+    `inclusive_from`, `inclusive_to`: whether a bound itself belongs to the range. `zone`: hours that the
+    service adds to UTC before it compares times. `bounds`: "times" as they are, "days" cut to midnight, "end"
+    has startTo bound the end of a campaign.
+    `ids_considered`: how many of the campaignIds[] count, the first ones; None: all.
     `subsecond_starts`: starts have milliseconds. `strings`: statistics give their numbers as strings.
     `null_rate`, `invalid_rate`: the share of counts that are null, or no counts (-1, 1.5, true, "many").
     `opened_absent`: a channel without opens has no such field, rather than null.
-    `unknown_fields`: rows have fields that the page doesn't know. `total_header`: X-Pagination-Total-Count.
+    `unknown_fields`: rows have fields that the page doesn't know. `total`: whether X-Pagination-Total-Count
+    is sent, and if it counts the units of the whole answer, of the page, or of all campaigns there are.
     `send_filter_restricts_counts`: sendFrom/sendTo count only messages sent in between, rather than select
-    campaigns. `filters_combine`: what holds if both a send and a start filter are given.
+    campaigns. `send_filter_ignored`: they do nothing. `filters_combine`: what holds if both a send and a start
+    filter are given.
+    `page_parameter`: the name of a parameter for pages that the vendor's page doesn't have; None: there is
+    none. `unknown_ignored`: parameters that don't exist are passed over rather than refused.
+    `clock_ahead`: seconds by which the service's Date is ahead.
     `gzip`: compressed for a client that accepts it. `chunked`: transfer encoding without a length.
-    `longest_target`: a longer path and query is refused with 414, as common web servers do.
+    `longest_target`: a longer path and query is refused with 414, as common web servers do. Refused with
+    `refusal` are a perPage above `largest_per_page`, a range of more than `longest_range` seconds, more than
+    `most_ids` identifiers and, with `future_refused`, a startTo that lies in the future.
+    `seconds_per_day`: how many seconds late the answer to a range of one day is.
     """
 
     cap: int | None = None
+    cap_by_ids: int | None = None
+    cap_by_send: int | None = None
+    unit: Unit = "rows"
     envelope: Envelope = "data"
     inclusive_from: bool = True
     inclusive_to: bool = True
+    zone: float = 0.0
+    bounds: Bounds = "times"
+    ids_considered: int | None = None
     subsecond_starts: bool = False
     strings: bool = False
     null_rate: float = 0.0
@@ -49,13 +71,28 @@ class Looseness:
     opened_absent: bool = False
     unknown_fields: bool = False
     offset: Offset = "+00"
-    total_header: bool = False
+    total: Total = "none"
     order: Order = "start"
     send_filter_restricts_counts: bool = False
+    send_filter_ignored: bool = False
     filters_combine: Combine = "and"
+    page_parameter: str | None = None
+    unknown_ignored: bool = False
+    clock_ahead: float = 0.0
     gzip: bool = False
     chunked: bool = False
     longest_target: int = 8000
+    largest_per_page: int | None = None
+    longest_range: float | None = None
+    most_ids: int | None = None
+    future_refused: bool = False
+    refusal: int = 400
+    seconds_per_day: float = 0.0
+
+    def cap_of(self, *, by_ids: bool, by_start: bool) -> int | None:
+        """Return the cap of one kind of request."""
+        kind = self.cap_by_ids if by_ids else None if by_start else self.cap_by_send
+        return self.cap if kind is None else kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +280,37 @@ _ALL: Final = (
                 Fault(kind="cut_body", rate=0.05),
                 Fault(kind="vanish", rate=0.1),
             )
+        ),
+    ),
+    Scenario(
+        name="strict",
+        description="perPage over 100, ranges over 7 days and a startTo in the future are refused; true totals",
+        history_days=60,
+        looseness=Looseness(
+            largest_per_page=100, longest_range=7 * 86_400.0, future_refused=True, refusal=422, total="true"
+        ),
+    ),
+    Scenario(
+        name="campaign-pages",
+        description="pages of 20 campaigns, whatever their rows; pages by number; a total of the page alone",
+        history_days=60,
+        looseness=Looseness(
+            cap=20, unit="campaigns", page_parameter="page", total="page", envelope="nested", order="id"
+        ),
+    ),
+    Scenario(
+        name="local-time",
+        description="filters in UTC+3, send filters ignored, bounds exclusive, a clock that is 2 minutes ahead",
+        history_days=60,
+        looseness=Looseness(
+            zone=3.0,
+            send_filter_ignored=True,
+            inclusive_from=False,
+            inclusive_to=False,
+            unknown_ignored=True,
+            clock_ahead=120.0,
+            cap=50,
+            order="start_desc",
         ),
     ),
     Scenario(

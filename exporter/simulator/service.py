@@ -6,6 +6,7 @@ It follows the vendor's page to the letter and refuses what that doesn't documen
 
 from __future__ import annotations
 
+import http
 import json
 import math
 import random
@@ -20,13 +21,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.simulator.faults import Fault, FaultKind
 from exporter.simulator.model import FIELDS, FOREVER, Campaign, Goal, Message, Timeline
+from exporter.simulator.paging import cut, page_size, wrap
 from exporter.simulator.plan import Plan
 from exporter.simulator.scenarios import SCENARIOS, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from exporter.simulator.scenarios import Incident
+    from exporter.simulator.scenarios import Incident, Looseness
 
 PATHS: Final[Mapping[str, str]] = {
     "/rest/campaign/statistics": "statistics",
@@ -46,6 +48,7 @@ _JSON: Final = ("Content-Type", "application/json; charset=UTF-8")
 _HTML: Final = ("Content-Type", "text/html; charset=UTF-8")
 _INVALID: Final[tuple[object, ...]] = (-1, 1.5, True, "many", "-3", [], {})
 _LOG_SIZE: Final = 10_000
+_DAY: Final = 86_400.0
 
 Row: TypeAlias = "dict[str, object]"
 _Line: TypeAlias = "tuple[float, Campaign, int, Goal | None, int]"
@@ -63,6 +66,7 @@ class Asked:
     send_to: float | None = None
     campaign_ids: tuple[int, ...] | None = None
     per_page: int = DEFAULT_PER_PAGE
+    page: int = 1
     status: int = 0
     rows: int = 0
     fault: FaultKind | None = None
@@ -71,6 +75,18 @@ class Asked:
     def by_start(self) -> bool:
         """Whether it has a whole start filter."""
         return self.start_from is not None and self.start_to is not None
+
+    @property
+    def by_ids(self) -> bool:
+        """Whether it has identifiers."""
+        return self.campaign_ids is not None
+
+    @property
+    def longest_range(self) -> float:
+        """How many seconds its longer range has; 0 without one."""
+        starts = (self.start_to or 0.0) - (self.start_from or 0.0) if self.by_start else 0.0
+        sends = (self.send_to or 0.0) - (self.send_from or 0.0) if self.by_send else 0.0
+        return max(0.0, starts, sends)
 
     @property
     def by_send(self) -> bool:
@@ -203,7 +219,8 @@ class Simulator:
         with self._lock:
             now = self.clock()
             answer = self._answer(path, query, now)
-        return replace(answer, headers=(*answer.headers, ("Date", formatdate(now, usegmt=True))))
+        told = formatdate(now + self.looseness.clock_ahead, usegmt=True)
+        return replace(answer, headers=(*answer.headers, ("Date", told)))
 
     def _answer(self, path: str, query: str, now: float) -> Answer:
         endpoint = PATHS.get(path)
@@ -219,15 +236,18 @@ class Simulator:
             parameters = _parameters(query)
             _authorise(parameters, self.token)
             fault = self._fault(endpoint, now)
-            asked = _read(asked, parameters)
+            asked = _read(asked, parameters, self.looseness)
+            _refuse(asked, self.looseness, now)
         except _RefusedError as refused:
-            titles = {400: "Bad Request", 401: "Unauthorized", 422: "Unprocessable Entity"}
-            answer = _error(refused.status, titles[refused.status], str(refused))
+            answer = _error(refused.status, http.HTTPStatus(refused.status).phrase, str(refused))
             rows = 0
         else:
             answer, rows = self._page(asked, fault, now)
+            late = self.looseness.seconds_per_day * asked.longest_range / _DAY
             if fault is not None:
                 answer = _spoil(answer, fault)
+            elif late:
+                answer = replace(answer, fault=Fault(kind="slow", seconds=late))
         kind = fault.kind if fault else None
         self.log.append(replace(asked, status=answer.status, rows=rows, fault=kind))
         return answer
@@ -253,23 +273,20 @@ class Simulator:
             lines.sort(key=lambda line: (line[1].campaign_id, line[4]))
         else:
             random.Random(f"{self.seed}:{asked.number}").shuffle(lines)  # noqa: S311
+        found = cut(
+            lines,
+            unit=loose.unit,
+            size=page_size(asked.per_page, loose.cap_of(by_ids=asked.by_ids, by_start=asked.by_start)),
+            page=asked.page,
+            key=lambda line: (line[1].campaign_id, _channel(line[1], line[1].messages[line[2]])),
+        )
         headers = [_JSON]
-        if loose.total_header:
-            headers.append(("X-Pagination-Total-Count", str(len(lines))))
-        size = asked.per_page if loose.cap is None else min(asked.per_page, loose.cap)
-        rows = [self._row(asked, line, now) for line in lines[:size]]
-        body = json.dumps(self._wrap(rows, size), ensure_ascii=True).encode()
+        if loose.total != "none":
+            total = {"true": found.total, "page": found.units, "all": len(self.campaigns(now))}[loose.total]
+            headers.append(("X-Pagination-Total-Count", str(total)))
+        rows = [self._row(asked, line, now) for line in found.lines]
+        body = json.dumps(wrap(rows, loose.envelope), ensure_ascii=True).encode()
         return Answer(200, body, tuple(headers), gzip=loose.gzip, chunked=loose.chunked), len(rows)
-
-    def _wrap(self, rows: list[Row], size: int) -> object:
-        envelope = self.looseness.envelope
-        if envelope == "data":
-            return {"data": rows}
-        if envelope == "items":
-            return {"items": rows, "_meta": {"currentPage": 1, "perPage": size}}
-        if envelope == "object" and len(rows) == 1:
-            return rows[0]
-        return rows
 
     def _vanished(self, campaign: Campaign, number: int) -> bool:
         rng = random.Random(f"{self.seed}:vanish:{number}:{campaign.campaign_id}")  # noqa: S311
@@ -292,33 +309,49 @@ class Simulator:
         return asked.by_start and not ignored
 
     def _filters_send(self, asked: Asked) -> bool:
-        ignored = self.looseness.filters_combine == "start_wins" and asked.by_start
+        loose = self.looseness
+        ignored = loose.send_filter_ignored or (loose.filters_combine == "start_wins" and asked.by_start)
         return asked.by_send and not ignored
 
     def _matching(self, asked: Asked, now: float) -> Iterator[Campaign]:
         """Yield the campaigns that pass the filters, but for the sends of each message."""
         loose = self.looseness
         by_start = self._filters_start(asked)
-        start_from, start_to = asked.start_from or 0.0, asked.start_to or 0.0
-        found: Iterator[Campaign]
+        start_from, start_to = self._bound(asked.start_from), self._bound(asked.start_to)
+        found: Iterable[Campaign]
         if asked.campaign_ids is not None:
-            found = self._plan.by_ids(asked.campaign_ids, now)
+            found = self._plan.by_ids(asked.campaign_ids[: loose.ids_considered], now)
         elif by_start:
             # A second wider on both sides: a start is compared as it is served, rounded or with milliseconds.
-            found = self._plan.between(start_from - 1, start_to + 1, now)
+            found = self._plan.between(start_from - 1, FOREVER if loose.bounds == "end" else start_to + 1, now)
+        elif self._filters_send(asked):
+            found = self._plan.may_send_between(self._moment(asked.send_from), self._moment(asked.send_to), now)
         else:
-            found = self._plan.may_send_between(asked.send_from or 0.0, asked.send_to or 0.0, now)
+            found = self._plan.between(0.0, FOREVER, now)
         for campaign in found:
             start = self._start(campaign)
+            last = start
+            if loose.bounds == "end":
+                last = FOREVER if campaign.stop is None else campaign.stop
             after = start >= start_from if loose.inclusive_from else start > start_from
-            before = start <= start_to if loose.inclusive_to else start < start_to
+            before = last <= start_to if loose.inclusive_to else last < start_to
             if not by_start or (after and before):
                 yield campaign
 
+    def _moment(self, text: float | None) -> float:
+        """Return the moment that the service takes a time of a request for."""
+        return (text or 0.0) - 3600 * self.looseness.zone
+
+    def _bound(self, text: float | None) -> float:
+        """Return the same for a bound of starts, which may be cut to midnight."""
+        if self.looseness.bounds == "days":
+            text = (text or 0.0) // _DAY * _DAY
+        return self._moment(text)
+
     def _send_ages(self, asked: Asked, campaign: Campaign, now: float) -> tuple[float, float]:
         """Return between which ages of the campaign messages have to be sent to pass the send filter."""
-        first = min(asked.send_from or 0.0, now)
-        last = min(asked.send_to or 0.0, now)
+        first = min(self._moment(asked.send_from), now)
+        last = min(self._moment(asked.send_to), now)
         if self.looseness.inclusive_to and last < now:
             last = min(now, last + 1)  # whole seconds: the last one belongs to the range with all its sends
         if not self.looseness.inclusive_from:
@@ -456,10 +489,22 @@ def _authorise(parameters: Mapping[str, list[str]], token: str | None) -> None:
         raise _RefusedError(401, "Your request was made with invalid credentials.")
 
 
-def _read(asked: Asked, parameters: Mapping[str, list[str]]) -> Asked:
+def _refuse(asked: Asked, loose: Looseness, now: float) -> None:
+    """Raise `_RefusedError` if the service has a limit that the request exceeds."""
+    if loose.largest_per_page is not None and asked.per_page > loose.largest_per_page:
+        raise _RefusedError(loose.refusal, f"perPage must be no greater than {loose.largest_per_page}.")
+    if loose.longest_range is not None and asked.longest_range > loose.longest_range:
+        raise _RefusedError(loose.refusal, f"A period may have {loose.longest_range / _DAY:g} days at most.")
+    if loose.most_ids is not None and len(asked.campaign_ids or ()) > loose.most_ids:
+        raise _RefusedError(loose.refusal, f"No more than {loose.most_ids} campaignIds[] are allowed.")
+    if loose.future_refused and asked.by_start and (asked.start_to or 0.0) - 3600 * loose.zone > now:
+        raise _RefusedError(loose.refusal, "startTo must not lie in the future.")
+
+
+def _read(asked: Asked, parameters: Mapping[str, list[str]], loose: Looseness) -> Asked:
     """Read the documented parameters; raise `_RefusedError` on anything else."""
-    unknown = set(parameters) - {*_DATES, _IDS, _TOKEN, "perPage"}
-    if unknown:
+    unknown = set(parameters) - {*_DATES, _IDS, _TOKEN, "perPage", loose.page_parameter}
+    if unknown and not loose.unknown_ignored:
         raise _RefusedError(400, f"Unknown parameters: {', '.join(sorted(unknown))}")
     for name, values in parameters.items():
         if name != _IDS and len(values) > 1:
@@ -472,7 +517,8 @@ def _read(asked: Asked, parameters: Mapping[str, list[str]]) -> Asked:
         send_from=send_from,
         send_to=send_to,
         campaign_ids=_ids(parameters),
-        per_page=_per_page(parameters),
+        per_page=_positive(parameters, "perPage", DEFAULT_PER_PAGE),
+        page=_positive(parameters, loose.page_parameter, 1),
     )
     if not (asked.by_start or asked.by_send or asked.campaign_ids):
         raise _RefusedError(400, "Filter by startFrom and startTo, sendFrom and sendTo, or campaignIds[].")
@@ -499,10 +545,10 @@ def _ids(parameters: Mapping[str, list[str]]) -> tuple[int, ...] | None:
     return tuple(int(value) for value in values)
 
 
-def _per_page(parameters: Mapping[str, list[str]]) -> int:
-    value = parameters.get("perPage", [str(DEFAULT_PER_PAGE)])[0]
+def _positive(parameters: Mapping[str, list[str]], name: str | None, default: int) -> int:
+    value = str(default) if name is None else parameters.get(name, [str(default)])[0]
     if not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise _RefusedError(422, "perPage must be a positive integer.")
+        raise _RefusedError(422, f"{name} must be a positive integer.")
     return int(value)
 
 

@@ -394,7 +394,7 @@ def test_offsets(offset: str) -> None:
 def test_total_header() -> None:
     """The header counts the rows of the whole answer, not of the page; without the option there is none."""
     campaigns = [fixed(number, NOW - 60, titles="AB") for number in range(1, 21)]
-    simulator = world(*campaigns, cap=5, total_header=True)
+    simulator = world(*campaigns, cap=5, total="true")
     asked = {"startFrom": NOW - 60, "startTo": NOW, "perPage": 500}
     assert "40" == dict(ask(simulator, **asked).headers)["X-Pagination-Total-Count"]
     simulator.looseness = Looseness()
