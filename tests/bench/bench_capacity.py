@@ -1,16 +1,19 @@
 """What an exporter needs for so many accounts and campaigns; the figures of docs/capacity.md.
 
-``python -m tests.bench.bench_capacity 100x20 10x200`` measures 100 accounts with 20 campaigns
-each, then 10 with 200. The exporter is a process of its own that polls the simulator. Its schedule is the
-default, 60 times faster, and so are the simulated campaigns: a minute uses what an hour would take.
+``python -m tests.bench.bench_capacity 100x20 10x200`` measures 100 accounts with 20 campaigns each, then
+10 with 200. The exporter polls the simulator, and a Prometheus with the shipped rules scrapes it, as by default
+but 60 times as often; the simulated campaigns run 60 times as fast. So a minute uses what an hour would take.
+CPU time is that of each process, so other work on the machine hardly matters, as long as all of them keep up.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
+import re
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +22,40 @@ import yaml
 
 from exporter import simulator
 from tests._program import Program, until
+from tests.rules.prometheus import Prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FASTER = 60
-SECONDS = 60.0
-"""How long is measured: an hour of the default schedule."""
+HOUR = 3600
+SCRAPE_INTERVAL = 15
 FIRST_POLLS = 900.0
+OWN = ("cpu_seconds_total", "resident_memory_bytes")
+RULES = Path(__file__).parents[2] / "grafana" / "rules"
+COLUMNS = (
+    "accounts",
+    "campaigns of each",
+    "samples",
+    "MiB",
+    "KiB in gzip",
+    "CPU s until all are polled",
+    "CPU s per hour",
+    "MiB memory",
+    "requests per account and hour",
+    "MiB state",
+    "of the scrapes",
+    "Prometheus: CPU s per hour",
+    "MiB memory",
+)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used: CPU seconds, memory now and at most in MiB, requests sent."""
+    """What a process has used: CPU seconds, MiB at most, and requests sent."""
 
     cpu: float
     memory: float
-    peak: float
     requests: float
 
 
@@ -45,75 +64,111 @@ def usage(program: Program) -> Usage:
     process = Path(f"/proc/{program.process.pid}")
     user, system = process.joinpath("stat").read_text().rpartition(")")[2].split()[11:13]
     status = dict(line.split(":", 1) for line in process.joinpath("status").read_text().splitlines())
-    memory, peak = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
     requests = program.value("intarget_api_requests_total") or 0.0
-    return Usage((int(user) + int(system)) / _TICKS, memory, peak, requests)
+    return Usage((int(user) + int(system)) / _TICKS, int(status["VmHWM"].split()[0]) / 1024, requests)
 
 
-def configuration(url: str, accounts: int) -> dict[str, Any]:
-    """Return the default configuration, its schedule 60 times faster."""
+def configuration(url: str, accounts: int, faster: int) -> dict[str, Any]:
+    """Return the default configuration, its schedule so many times faster."""
     account = {"access_token": simulator.DEMO_TOKEN, "base_url": url, "currency": "EUR"}
+
+    def every(seconds: int) -> str:
+        return f"{seconds * 1000 // faster}ms"
+
     return {
         "accounts": [{"name": f"customer-{number}", **account} for number in range(accounts)],
         "poll": {
             "refresh": [
-                {"younger_than": "2d", "every": f"{300 // FASTER}s"},
-                {"younger_than": "14d", "every": f"{3600 // FASTER}s"},
+                {"younger_than": "2d", "every": every(300)},
+                {"younger_than": "14d", "every": every(3600)},
             ],
-            "still_sending": {"lookback": "1d", "every": f"{900 // FASTER}s"},
-            "conversions_every": f"{900 // FASTER}s",
+            "still_sending": {"lookback": "1d", "every": every(900)},
+            "conversions_every": every(900),
             "stale_after": "1h",
         },
-        "api": {"requests_per_second": 2 * FASTER, "timeout": "5m", "deadline": "10m"},
+        "api": {"requests_per_second": 2 * faster, "timeout": "5m", "deadline": "10m"},
         "state": {"path": "state.db"},
     }
 
 
-def measure(accounts: int, campaigns: int, folder: Path) -> str:
+def prometheus(program: Program, folder: Path, faster: int) -> Prometheus:
+    """Return a Prometheus that scrapes the exporter and evaluates the rules so many times faster."""
+    scrape, evaluate = (f"{seconds * 1000 // faster}ms" for seconds in (SCRAPE_INTERVAL, 60))
+    for path in RULES.glob("*.yaml"):
+        text = path.read_text(encoding="utf-8").replace("interval: 1m\n", f"interval: {evaluate}\n")
+        (folder / f"{path.stem}.rules").write_text(text, encoding="utf-8")
+    config = {
+        "global": {"scrape_interval": scrape, "scrape_timeout": scrape, "evaluation_interval": evaluate},
+        "rule_files": [str(folder / "*.rules")],
+        "scrape_configs": [
+            {"job_name": "intarget", "static_configs": [{"targets": [program.url.removeprefix("http://")]}]}
+        ],
+    }
+    return Prometheus(folder / "prometheus", config=yaml.safe_dump(config))
+
+
+def own_metric(server: Prometheus, name: str) -> float:
+    """Return a metric of Prometheus itself."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=60) as answer:
+        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def measure(accounts: int, campaigns: int, folder: Path, faster: int) -> Sequence[object]:
     """Return one row of the table."""
     scenario = replace(
         simulator.SCENARIOS["calm"], per_day=campaigns / 14, history_days=20, recurring=0, volume=(50, 50_000)
     )
-    world = simulator.Simulator(1, time.time, scenario, simulator.DEMO_TOKEN, speed=FASTER)
+    world = simulator.Simulator(1, time.time, scenario, simulator.DEMO_TOKEN, speed=faster)
     with simulator.serve(world) as server:
-        (folder / "config.yaml").write_text(yaml.safe_dump(configuration(server.url, accounts)))
-        flags = ("--config.file=config.yaml", "--web.listen-address=127.0.0.1:0")
-        with Program(*flags, cwd=folder) as program:
+        (folder / "config.yaml").write_text(yaml.safe_dump(configuration(server.url, accounts, faster)))
+        with Program("--config.file=config.yaml", "--web.listen-address=127.0.0.1:0", cwd=folder) as program:
             until(
                 lambda: sum(program.samples().series("intarget_up").values()) == accounts,
                 "every account is polled",
                 FIRST_POLLS,
             )
             first = usage(program)
-            time.sleep(SECONDS)
-            last = usage(program)
+            with prometheus(program, folder, faster) as scraping:
+                time.sleep(HOUR / faster)
+                last = usage(program)
+                cpu, memory = (own_metric(scraping, f"process_{name}") for name in OWN)
+                found = scraping.get("query", query="sum(sum_over_time(up[1h]))")["result"]
+                scrapes = int(found[0]["value"][1]) if found else 0
             _, body, _ = program.fetch("/metrics")
             _, packed, _ = program.fetch("/metrics", Accept_Encoding="gzip")
-            up = sum(program.samples().series("intarget_up").values())
-            samples = sum(not line.startswith(b"#") for line in body.splitlines())
-            state = sum(file.stat().st_size for file in folder.glob("state.db*")) / 2**20
-    row = (
-        *(accounts, campaigns, samples, f"{len(body) / 2**20:.1f}", f"{len(packed) / 2**10:.0f}"),
-        *(f"{first.cpu:.1f}", f"{last.cpu - first.cpu:.1f}", f"{last.memory:.0f}", f"{last.peak:.0f}"),
-        *(f"{(last.requests - first.requests) / accounts:.0f}", f"{state:.1f}", f"{up:.0f}"),
+    return (
+        accounts,
+        campaigns,
+        sum(not line.startswith(b"#") for line in body.splitlines()),
+        f"{len(body) / 2**20:.1f}",
+        f"{len(packed) / 2**10:.0f}",
+        f"{first.cpu:.1f}",
+        f"{last.cpu - first.cpu:.1f}",
+        f"{last.memory:.0f}",
+        f"{(last.requests - first.requests) / accounts:.0f}",
+        f"{sum(file.stat().st_size for file in folder.glob('state.db*')) / 2**20:.1f}",
+        f"{min(100, scrapes * SCRAPE_INTERVAL * 100 // HOUR)} %",
+        f"{cpu:.1f}",
+        f"{memory / 2**20:.0f}",
     )
-    return "| " + " | ".join(map(str, row)) + " |"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print a table with a row for each ACCOUNTSxCAMPAIGNS."""
-    head = (
-        *("accounts", "campaigns of each", "samples", "MiB", "KiB in gzip"),
-        *("CPU s until all are polled", "CPU s per hour", "MiB memory", "MiB at most"),
-        *("requests per account and hour", "MiB state", "accounts up"),
-    )
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for argument in arguments or ("10x20", "100x20", "10x200"):
-        accounts, campaigns = map(int, argument.split("x"))
+def main() -> None:
+    """Print a table with a row for each size."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_capacity", description=__doc__)
+    parser.add_argument("sizes", nargs="*", metavar="ACCOUNTSxCAMPAIGNS", default=["10x20", "100x20", "10x200"])
+    parser.add_argument("--faster", type=int, default=60, help="than the default schedule (default: 60)")
+    options = parser.parse_args()
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS))
+    for size in options.sizes:
+        accounts, campaigns = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
-            print(measure(accounts, campaigns, Path(folder)), flush=True)
+            row = measure(accounts, campaigns, Path(folder), options.faster)
+            print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
