@@ -58,6 +58,17 @@ def polled(program: Program) -> list[str]:
     return [dict(labels)["account"] for labels, value in series.items() if value == 1]
 
 
+def polled_by(programs: Sequence[Program]) -> list[str]:
+    """Return the accounts that processes have polled with success."""
+    return sorted(name for program in programs for name in polled(program))
+
+
+def values(programs: Sequence[Program], metric: str) -> list[tuple[str, float]]:
+    """Return accounts and values of a metric of which each account has one series."""
+    series = [one for program in programs for one in program.samples().series(metric).items()]
+    return sorted((dict(labels)["account"], value) for labels, value in series)
+
+
 def test_every_account_is_polled_once(tmp_path: Path) -> None:
     """Of 200 accounts each is polled by exactly one of three processes, and all three have about a third."""
     config = tmp_path / "config.yaml"
@@ -79,23 +90,21 @@ def test_every_account_is_polled_once(tmp_path: Path) -> None:
 
 
 def test_accounts_move_with_their_state(tmp_path: Path) -> None:
-    """Each new shard begins with a copy of the old state: counters go on, with what was sent meanwhile."""
+    """Two shards become four, with copies of their states: counters go on, with what was sent since."""
     names, config = ACCOUNTS[:12], tmp_path / "config.yaml"
     with ExitStack() as stack:
         server = stack.enter_context(ApiServer())
         server.api.rows = {STATISTICS: [row(1, time.time() - HOUR, sent=1250)]}
         configure(config, server.url, TOKEN, names, every="1s")
-        old = start(stack, config, tmp_path / "old", 0, 1)
-        until(lambda: len(polled(old)) == len(names), "all are polled")
+        old = [start(stack, config, tmp_path / f"old-{shard}", shard, 2) for shard in range(2)]
+        until(lambda: polled_by(old) == sorted(names), "all are polled")
         server.api.rows[STATISTICS][0]["sent"] = 1300
-        until(lambda: set(old.samples().series(CHANNEL_SENT).values()) == {50}, "growth")
-        assert 0 == old.stop()
+        until(lambda: values(old, CHANNEL_SENT) == sorted((name, 50) for name in names), "growth")
+        assert [0, 0] == [program.stop() for program in old]
         server.api.rows[STATISTICS][0]["sent"] = 1400
-        for shard in range(SHARDS):
-            shutil.copytree(tmp_path / "old", tmp_path / str(shard))
-        shards = [start(stack, config, tmp_path / str(shard), shard, SHARDS) for shard in range(SHARDS)]
-        until(lambda: sum(len(polled(program)) for program in shards) == len(names), "all are polled again")
-        samples = [program.samples() for program in shards]
-    for metric, value in ((SENT, 1400), (CHANNEL_SENT, 150)):
-        values = [(dict(labels)["account"], v) for one in samples for labels, v in one.series(metric).items()]
-        assert sorted((name, value) for name in names) == sorted(values)
+        for shard in range(4):
+            shutil.copytree(tmp_path / f"old-{shard % 2}", tmp_path / str(shard))
+        new = [start(stack, config, tmp_path / str(shard), shard, 4) for shard in range(4)]
+        until(lambda: polled_by(new) == sorted(names), "all are polled again")
+        assert sorted((name, 1400) for name in names) == values(new, SENT)
+        assert sorted((name, 150) for name in names) == values(new, CHANNEL_SENT)
