@@ -196,6 +196,31 @@ STATE_SAVE_FAILURES: Final = Metric(
     (),
     "Times the state could not be saved.",
 )
+STATE_PERSISTENT: Final = Metric(
+    "intarget_state_persistent",
+    "gauge",
+    (),
+    "Whether what is exported survives a restart (1), or the state file can not be used now (0); absent without"
+    " a state file.",
+)
+STATE_START: Final = Metric(
+    "intarget_state_start_timestamp_seconds",
+    "gauge",
+    ("account",),
+    "When the state of the account began, in seconds since the epoch: its channel counters count from then on.",
+)
+WINDOW: Final = Metric(
+    "intarget_window_seconds",
+    "gauge",
+    ("account",),
+    "How long after its start a campaign is tracked, as configured by poll.window.",
+)
+STALE_AFTER: Final = Metric(
+    "intarget_stale_after_seconds",
+    "gauge",
+    RESOURCE_LABELS,
+    "Without a successful poll for so long, the data of the resource are withdrawn.",
+)
 RELOAD_SUCCESSFUL: Final = Metric(
     "intarget_config_last_reload_successful",
     "gauge",
@@ -247,6 +272,10 @@ SELF_METRICS: Final = (
     DROPPED_CAMPAIGNS,
     RESULTS_INCOMPLETE,
     STATE_SAVE_FAILURES,
+    STATE_PERSISTENT,
+    STATE_START,
+    WINDOW,
+    STALE_AFTER,
     RELOAD_SUCCESSFUL,
     RELOAD_SUCCESS_TIMESTAMP,
     SHARD_ORDINAL,

@@ -85,6 +85,11 @@ class SelfMetrics:
         self._dropped = self._gauge(catalogue.DROPPED_CAMPAIGNS)
         self._incomplete = self._gauge(catalogue.RESULTS_INCOMPLETE)
         self._state_save_failures = self._counter(catalogue.STATE_SAVE_FAILURES)
+        self._state_persistent: Gauge | None = None
+        self._unusable_states: set[str] = set()
+        self._state_start = self._gauge(catalogue.STATE_START)
+        self._window = self._gauge(catalogue.WINDOW)
+        self._stale_after = self._gauge(catalogue.STALE_AFTER)
         self._reload_successful = self._gauge(catalogue.RELOAD_SUCCESSFUL)
         self._reload_successful.set(1)
         self._reload_timestamp: Gauge | None = None
@@ -121,6 +126,9 @@ class SelfMetrics:
         with self._lock:
             self._removed.add(account)
             self._channels.pop(account, None)
+            self._unusable_states.discard(account)
+            if self._state_persistent is not None:
+                self._state_persistent.set(not self._unusable_states)
             for metric, labels in self._children.pop(account, ()):
                 metric.remove(*labels)
             self._changes += 1
@@ -194,6 +202,28 @@ class SelfMetrics:
         """Count a failed save."""
         self._state_save_failures.inc()
         self._change()
+
+    def state_usable(self, usable: bool, account: str = "") -> None:  # noqa: FBT001 - a value
+        """Say whether the state file can be used: for an account, or for all (no name)."""
+        with self._lock:
+            if self._state_persistent is None:
+                self._state_persistent = self._gauge(catalogue.STATE_PERSISTENT)
+            if usable:
+                self._unusable_states.discard(clean(account))
+            else:
+                self._unusable_states.add(clean(account))
+            self._state_persistent.set(not self._unusable_states)
+        self._change()
+
+    def state_began(self, account: str, at: float) -> None:
+        """Say since when the state of the account counts."""
+        self._set(self._state_start, at, account)
+
+    def settings(self, account: str, *, window: float, stale_after: Mapping[str, float]) -> None:
+        """Say how long campaigns are tracked, and by resource how long data are shown without a success."""
+        self._set(self._window, window, account)
+        for resource, seconds in stale_after.items():
+            self._set(self._stale_after, seconds, account, resource)
 
     def config_reloaded(self, ok: bool, at: float) -> None:  # noqa: FBT001 - a value
         """Say whether a reload of the configuration, at the time `at`, succeeded."""

@@ -72,7 +72,9 @@ class AccountPoller:
         self._monotonic = monotonic
         self._stop = threading.Event()
         resources = enabled(config.poll)
-        metrics.init_account(self.name, tuple(resource.name for resource in resources))
+        stale_after = {resource.name: resource.stale_after for resource in resources}
+        metrics.init_account(self.name, tuple(stale_after))
+        metrics.settings(self.name, window=config.poll.window, stale_after=stale_after)
         make_client = self._connect if connect is None else connect
         self._client: Client = make_client(stop=self._stop, on_request=self._on_request)
         self._store = AccountStore(

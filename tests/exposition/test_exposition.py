@@ -277,6 +277,9 @@ def full_metrics() -> SelfMetrics:
     metrics.up("main", up=True)
     metrics.last_success("main", "statistics", 1741944000.5)
     metrics.state_save_failed()
+    metrics.state_usable(usable=False)
+    metrics.state_began("main", 1741900000.0)
+    metrics.settings("main", window=1209600.0, stale_after={"statistics": 1800.0, "conversions": 1800.0})
     metrics.config_reloaded(ok=True, at=1741944001.0)
     return metrics
 
@@ -546,6 +549,21 @@ def test_failure_counters_start_at_zero() -> None:
     assert not any(name == "intarget_last_success_timestamp_seconds" for name, _ in samples)
 
 
+def test_the_state_is_persistent_if_all_accounts_are() -> None:
+    """One account that can't be saved makes it 0; without a state file nothing is said."""
+    metrics = SelfMetrics()
+    key = series("intarget_state_persistent")
+    assert key not in live(metrics)
+    seen = []
+    for usable, name in ((True, "one"), (False, "two"), (True, "one"), (False, ""), (True, "two"), (True, "")):
+        metrics.state_usable(usable, name)
+        seen.append(live(metrics)[key])
+    assert [1, 0, 0, 0, 0, 1] == seen
+    metrics.state_usable(False, "two")  # noqa: FBT003 - the metric's value
+    metrics.remove_account("two")
+    assert 1 == live(metrics)[key]
+
+
 def test_init_again_keeps_counts() -> None:
     """Initialising an account once more resets nothing."""
     metrics = full_metrics()
@@ -628,9 +646,9 @@ def test_order() -> None:
     target = Exposition(full_metrics())
     target.publish(golden())
     names = re.findall(r"^# TYPE (\S+)", without_library(target.respond(TEXT, None).body), re.MULTILINE)
-    lazily_last = "intarget_config_last_reload_success_timestamp_seconds"
-    expected = [metric.name for metric in (*CAMPAIGN_METRICS, *SELF_METRICS) if metric.name != lazily_last]
-    assert [*expected, lazily_last] == names
+    lazily_last = ["intarget_state_persistent", "intarget_config_last_reload_success_timestamp_seconds"]
+    expected = [metric.name for metric in (*CAMPAIGN_METRICS, *SELF_METRICS) if metric.name not in lazily_last]
+    assert [*expected, *lazily_last] == names
 
 
 # Real programs
