@@ -1,92 +1,42 @@
-"""``--web.listen-address`` to listening sockets, with a bound on open connections."""
+"""``--web.listen-address`` to listening sockets."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import socket
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_log = logging.getLogger(__name__)
-
-MAX_CONNECTIONS: Final = 512
-"""Open connections over all addresses: half of the usual limit of 1024 files; polling keeps the rest."""
+    from collections.abc import Collection, Sequence
 
 _BACKLOG: Final = 128
 _UNSENT_SECONDS: Final = 30
 _ADDRESS = re.compile(r"(?:\[(?P<literal>[^\[\]]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 _MAX_PORT: Final = 65535
+_IPV4: Final = re.compile(r"[0-9]+(\.[0-9]+){3}", re.ASCII)
 
 
-class Connections:
-    """The accepted connections that are still open."""
-
-    def __init__(self, limit: int = MAX_CONNECTIONS) -> None:
-        self._limit = limit
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._full = False
-
-    def admit(self, connection: socket.socket) -> bool:
-        """Return whether there is room for `connection`, and if so count it until it is closed."""
-        full = len(self.open()) >= self._limit
-        if full and not self._full:
-            _log.warning("refusing connections: %d are open", self._limit)
-        self._full = full
-        if not full:
-            self._sockets.add(connection)
-        return not full
-
-    def open(self) -> list[socket.socket]:
-        """Return the open connections."""
-        return [connection for connection in self._sockets if connection.fileno() >= 0]
-
-    def break_off(self) -> None:
-        """End every open connection now, whatever its peer does; their owners see an end of file."""
-        for connection in self.open():
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:  # its peer was faster
-                continue
-
-
-class Listener(socket.socket):
-    """A listening socket that turns connections away when there are too many."""
-
-    def __init__(self, family: int, connections: Connections) -> None:
-        super().__init__(family, socket.SOCK_STREAM)
-        self._connections = connections
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """As `socket.accept`; one connection too many is closed and raises ConnectionAbortedError."""
-        connection, address = super().accept()
-        if not self._connections.admit(connection):
-            connection.close()
-            raise ConnectionAbortedError
-        return connection, address
-
-
-def bind(addresses: Sequence[str], connections: Connections) -> tuple[Listener, ...]:
+def bind(addresses: Sequence[str]) -> tuple[socket.socket, ...]:
     """Return listening sockets for `addresses`, at least one for each.
 
     Forms: ``:PORT`` (all addresses, IPv4 and IPv6), ``HOST:PORT`` (every address of the name), ``[IPv6]:PORT``.
-    Port 0 lets the kernel choose. Raises ConfigError with one line for each address that can't be used; then
-    nothing stays bound.
+    Port 0 lets the kernel choose. ``[::]:PORT`` takes IPv4 too, unless an IPv4 address has the port. Raises
+    ConfigError with one line for each address that can't be used; then nothing stays bound.
     """
-    listeners: list[Listener] = []
+    listeners: list[socket.socket] = []
     faults: list[str] = []
     if not addresses:
         faults.append("--web.listen-address: missing; give at least one, as :10095")
+    ipv4_ports = {
+        int(match["port"]) for match in map(_ADDRESS.fullmatch, addresses) if match and _is_ipv4(match)
+    }
     for address in addresses:
         try:
-            listeners.extend(_bind(address, connections))
+            listeners.extend(_bind(address, ipv4_ports))
         except OSError as error:
             faults.append(f"--web.listen-address: {address}: {_reason(error)}")
         except (ValueError, OverflowError):
@@ -100,7 +50,7 @@ def bind(addresses: Sequence[str], connections: Connections) -> tuple[Listener, 
     return tuple(listeners)
 
 
-def describe(listener: Listener) -> str:
+def describe(listener: socket.socket) -> str:
     """Return the address that `listener` has, as ``127.0.0.1:10095`` or ``[::]:10095``."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -126,17 +76,21 @@ def parse_address(address: str) -> tuple[str, int]:
     return match["literal"] or match["host"] or "", int(match["port"])
 
 
-def _bind(address: str, connections: Connections) -> list[Listener]:
+def _is_ipv4(match: re.Match[str]) -> bool:
+    return _IPV4.fullmatch(match["host"] or "") is not None
+
+
+def _bind(address: str, ipv4_ports: Collection[int]) -> list[socket.socket]:
     host, port = parse_address(address)
-    if not host:
-        return [_bind_all(port, connections)]
+    if host in ("", "::"):
+        return [_bind_all(port, with_ipv4=not host or port not in ipv4_ports)]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     targets = list(dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found))
-    listeners: list[Listener] = []
+    listeners: list[socket.socket] = []
     failure: OSError | None = None
     for family, (name, _, *rest) in targets:
         try:
-            listener = _listen(family, (name, port, *rest), connections)
+            listener = _listen(family, (name, port, *rest))
         except OSError as error:
             # localhost may name ::1 on a machine without IPv6
             failure = error
@@ -150,18 +104,19 @@ def _bind(address: str, connections: Connections) -> list[Listener]:
     return listeners
 
 
-def _bind_all(port: int, connections: Connections) -> Listener:
-    if socket.has_dualstack_ipv6():
-        return _listen(socket.AF_INET6, ("::", port), connections)
-    return _listen(socket.AF_INET, ("0.0.0.0", port), connections)  # noqa: S104 - what :PORT means
+def _bind_all(port: int, *, with_ipv4: bool) -> socket.socket:
+    if not with_ipv4 or socket.has_dualstack_ipv6():
+        return _listen(socket.AF_INET6, ("::", port), with_ipv4=with_ipv4)
+    return _listen(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - what :PORT means
 
 
-def _listen(family: int, address: tuple[Any, ...], connections: Connections) -> Listener:
-    listener = Listener(family, connections)
+def _listen(family: int, address: tuple[Any, ...], *, with_ipv4: bool = False) -> socket.socket:
+    # With its protocol named, asyncio knows that it is TCP, and doesn't let small answers wait (TCP_NODELAY).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not with_ipv4))
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # Inherited by connections: the kernel gives up a peer that takes nothing for so long.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNSENT_SECONDS * 1000)

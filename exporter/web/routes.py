@@ -1,9 +1,8 @@
-"""The ASGI application: routes, and what stands around them (deadline, rate limit, passwords, headers)."""
+"""The ASGI application: routes, and what stands around them (rate limit, passwords, headers)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CHUNK: Final = 64 * 1024
-_ANSWER_SECONDS: Final = 60.0
-_MOST_ANSWER_SECONDS: Final = 600.0
 _WORKERS: Final = 4
 _MAX_COMPUTING: Final = 40
 """Pages under way at once. Scrapes aren't refused: connections are bounded, and each waits for milliseconds."""
@@ -64,7 +61,6 @@ class WebApp:
         self._auth = BasicAuth()
         self._executor = ThreadPoolExecutor(_WORKERS, "web")
         self._computing = 0
-        self._deadlines: set[asyncio.Timeout] = set()
         self._app = Starlette(
             routes=self._routes(),
             middleware=[
@@ -76,11 +72,6 @@ class WebApp:
         )
         self._app.router.redirect_slashes = False
 
-    def end_answers(self) -> None:
-        """End every answer under way, short or not begun. On the event loop's thread."""
-        for deadline in self._deadlines:
-            deadline.reschedule(asyncio.get_running_loop().time())
-
     def close(self) -> None:
         """Let go of the threads."""
         self._auth.close()
@@ -88,19 +79,12 @@ class WebApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if scope["type"] != "http":
+        try:
             await self._app(scope, receive, send)
-            return
-        # A peer that reads too slowly is left: its answer ends short, and its connection is closed.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_answer_seconds(Headers(scope=scope))) as deadline:
-                self._deadlines.add(deadline)
-                try:
-                    await self._app(scope, receive, send)
-                except Exception:
-                    log.exception("a request could not be answered")  # the peer has been told no more than that
-                finally:
-                    self._deadlines.discard(deadline)
+        except ConnectionError:
+            pass  # the peer is gone
+        except Exception:
+            log.exception("a request could not be answered")  # the peer has been told no more than that
 
     def _routes(self) -> list[Route]:
         return [
@@ -204,15 +188,6 @@ async def _healthy(_request: Request) -> Response:
     return _text("ok")
 
 
-def _answer_seconds(headers: Headers) -> float:
-    """Return how long an answer may take: a minute, or what a patient Prometheus says it would wait."""
-    try:
-        patience = float(headers.get("x-prometheus-scrape-timeout-seconds", ""))
-    except ValueError:
-        return _ANSWER_SECONDS
-    return max(_ANSWER_SECONDS, min(patience, _MOST_ANSWER_SECONDS))
-
-
 def _is_cross_site(headers: Headers) -> bool:
     """Whether a browser says that another site's page asks; over plain http only Origin does."""
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -232,20 +207,14 @@ class _PartsResponse(Response):
         self._parts = parts
         self.headers["content-length"] = str(sum(map(len, parts)))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, until the peer has everything or is gone."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        """Send it. Raises ConnectionError if the peer is gone."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        gone = asyncio.create_task(_disconnected(receive))
-        try:
-            for chunk in _chunks(self._parts if scope["method"] != "HEAD" else ()):
-                # Writing to a peer that left fails without a pause, in which the news of it could come.
-                await asyncio.sleep(0)
-                if gone.done():
-                    return
+        if scope["method"] != "HEAD":
+            for chunk in _chunks(self._parts):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            gone.cancel()
+                await asyncio.sleep(0)  # however fast this peer reads, others have their turn
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _chunks(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
@@ -263,11 +232,6 @@ def _chunks(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
             yield view[first : first + _CHUNK]
     if small:
         yield b"".join(small)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _text(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -7,12 +7,12 @@ import socket
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.web.listen import Connections, bind, describe
+from exporter.web.listen import bind, describe
 
 
 def bound(*addresses: str) -> list[str]:
     """Bind, let go, and return what was bound."""
-    listeners = bind(addresses, Connections())
+    listeners = bind(addresses)
     try:
         return [describe(listener) for listener in listeners]
     finally:
@@ -43,7 +43,7 @@ def test_localhost() -> None:
 
 def test_all_addresses() -> None:
     """A bare port answers over IPv4, and over IPv6 where there is IPv6."""
-    (listener,) = bind([":0"], Connections())
+    (listener,) = bind([":0"])
     with listener:
         port = listener.getsockname()[1]
         hosts = ["127.0.0.1", "::1"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
@@ -114,7 +114,7 @@ def test_every_bad_address_is_named_and_nothing_stays_bound() -> None:
 
 def test_a_restart_can_bind_again_at_once() -> None:
     """Connections in TIME_WAIT don't keep the port."""
-    (listener,) = bind(["127.0.0.1:0"], Connections())
+    (listener,) = bind(["127.0.0.1:0"])
     port = listener.getsockname()[1]
     client = socket.create_connection(("127.0.0.1", port), 60)
     listener.settimeout(60)
@@ -125,37 +125,22 @@ def test_a_restart_can_bind_again_at_once() -> None:
     assert [f"127.0.0.1:{port}"] == bound(f"127.0.0.1:{port}")
 
 
-def test_too_many_connections(caplog: pytest.LogCaptureFixture) -> None:
-    """One connection too many is closed, said once, and admitted when another has ended."""
-    (listener,) = bind(["127.0.0.1:0"], Connections(limit=2))
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize("ipv4", ["0.0.0.0", "127.0.0.1"])
+@pytest.mark.parametrize("ipv6_first", [False, True])
+def test_both_families_on_one_port(ipv4: str, *, ipv6_first: bool) -> None:
+    """[::] leaves IPv4 to an address that names it, in either order; alone it takes both."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    addresses = [f"{ipv4}:{port}", f"[::]:{port}"]
+    assert sorted(addresses) == sorted(bound(*(reversed(addresses) if ipv6_first else addresses)))
+    (listener,) = bind([f"[::]:{port}"])
     with listener:
-        listener.settimeout(60)
-        address = listener.getsockname()
-        clients = [socket.create_connection(address, 60) for _ in range(4)]
-        kept = [listener.accept()[0] for _ in range(2)]
-        for _ in range(2):
-            with pytest.raises(ConnectionAbortedError):
-                listener.accept()
-        assert b"" == clients[3].recv(1)
-        assert 1 == caplog.text.count("refusing connections: 2 are open")
-        kept[0].close()
-        clients.append(socket.create_connection(address, 60))
-        kept.append(listener.accept()[0])
-        for connection in (*clients, *kept):
-            connection.close()
+        socket.create_connection(("127.0.0.1", port), 60).close()
 
 
-def test_break_off() -> None:
-    """Open connections end for both sides; closed ones are no trouble."""
-    connections = Connections()
-    (listener,) = bind(["127.0.0.1:0"], connections)
+def test_small_answers_do_not_wait() -> None:
+    """A listening socket has TCP as its protocol, by which asyncio knows to switch Nagle's algorithm off."""
+    (listener,) = bind(["127.0.0.1:0"])
     with listener:
-        listener.settimeout(60)
-        client = socket.create_connection(listener.getsockname(), 60)
-        kept, _ = listener.accept()
-        connections.break_off()
-        assert (b"", b"") == (client.recv(1), kept.recv(1))
-        kept.close()
-        connections.break_off()
-        assert [] == connections.open()
-        client.close()
+        assert socket.IPPROTO_TCP == listener.proto

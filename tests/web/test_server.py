@@ -58,7 +58,7 @@ class Running:
     @property
     def answering(self) -> int:
         """How many answers are under way."""
-        return len(self._server._app._deadlines)
+        return self._server._connections.answering
 
     def stop(self) -> float:
         """Stop it, and return how many seconds that took."""
