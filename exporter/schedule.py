@@ -54,8 +54,9 @@ class Schedule:
         self._steady = steady
         self._watch = JumpWatch(wall=wall, steady=steady)
         self._followed = steady()
+        self._executor = ThreadPoolExecutor(MOST_RUNNING)
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(MOST_RUNNING)},
+            executors={"default": self._executor},
             # Without a grace time a late run would be dropped after one second
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
@@ -65,9 +66,16 @@ class Schedule:
         """Begin to run what is due."""
         self._scheduler.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether what is due is run."""
+        return bool(self._scheduler.running)
+
     def shutdown(self) -> None:
         """Run nothing more, and return once everything under way has ended."""
-        self._scheduler.shutdown(wait=True)
+        # Not with wait=True: it waits within locks that a call under way may want, to schedule another one
+        self._scheduler.shutdown(wait=False)
+        self._executor.shutdown(wait=True)
 
     def every(self, seconds: float, call: Callable[[], object], name: str) -> Job:
         """Run `call` at once and then every so many seconds; `name` is for the log."""

@@ -129,3 +129,26 @@ def test_a_skipped_run_is_named(schedule: Schedule, caplog: pytest.LogCaptureFix
         until(lambda: "skipped" in caplog.text, "a skipped run")
         go.set()
     assert "poll of statistics of account main" in caplog.text
+
+
+def test_a_call_under_way_may_schedule_another_while_it_shuts_down(wall: Wall) -> None:
+    """A call that schedules the next one at its end is waited for, without a deadlock; the next isn't run."""
+    schedule = Schedule(wall=wall, steady=steady)
+    schedule.start()
+    under_way, ending = threading.Event(), threading.Event()
+    calls, call = counter()
+
+    def reschedule() -> None:
+        under_way.set()
+        ending.wait(30)
+        schedule.once(0.0, call, "next")
+
+    schedule.once(0.0, reschedule, "first")
+    assert under_way.wait(30)
+    shutdown = threading.Thread(target=schedule.shutdown, daemon=True)
+    shutdown.start()
+    until(lambda: not schedule.running, "the scheduler has stopped")
+    ending.set()
+    shutdown.join(30)
+    assert not shutdown.is_alive()
+    assert [] == calls
