@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 PRUNING: Final = 86400.0
 """Seconds between two prunings of the archive."""
+SWITCH: Final = 0.001
+"""Seconds after which a thread that computes lets another one go on: a scrape doesn't wait for a poll."""
 CLOCK_CHECK: Final = 1.0
 """Seconds between two looks whether the wall clock was set."""
 
@@ -93,6 +96,7 @@ class App:
         Raises ConfigError if the addresses or the web config file can't be used, StateLockedError if another
         process has the state file.
         """
+        sys.setswitchinterval(SWITCH)
         with ExitStack() as stack:
             self.open()
             stack.callback(self.close)

@@ -22,7 +22,7 @@ from exporter.exposition.self_metrics import END
 from exporter.exposition.writer import clean, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.exposition.rendering import RenderedAccount
     from exporter.exposition.self_metrics import RenderedMetrics, SelfMetrics
@@ -52,22 +52,14 @@ class Response:
 class Exposition:
     """Answers scrapes with what was published last, and with `metrics` as they are.
 
-    `publish` is for one thread at a time, all else for any. `pause` is called while it renders, to let others
-    work.
+    `publish` is for one thread at a time, all else for any.
     """
 
     def __init__(
-        self,
-        metrics: SelfMetrics,
-        *,
-        per_message: bool = False,
-        created_timestamps: bool = False,
-        pause: Callable[[], object] = lambda: None,
+        self, metrics: SelfMetrics, *, per_message: bool = False, created_timestamps: bool = False
     ) -> None:
         self._metrics = metrics
-        self._new_renderer = partial(
-            AccountRenderer, per_message=per_message, created=created_timestamps, pause=pause
-        )
+        self._new_renderer = partial(AccountRenderer, per_message=per_message, created=created_timestamps)
         self._renderers: dict[str, AccountRenderer] = {}
         self._published = _Published(())
         self._own: dict[bool, _Own] = {}

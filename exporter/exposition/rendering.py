@@ -19,7 +19,7 @@ from exporter.exposition.catalogue import ACCOUNT_INFO, CAMPAIGN_METRICS
 from exporter.exposition.writer import account_label, account_lines, campaign_labels, campaign_lines, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from exporter.exposition.writer import Lines
     from exporter.tracking.model import AccountSnapshot, CampaignSnapshot
@@ -66,17 +66,14 @@ def pack(plain: bytes) -> bytes:
 
 
 class AccountRenderer:
-    """Renders one account, again and again. `pause` is called between two chunks, to let others work.
+    """Renders one account, again and again.
 
     With `per_message`, campaign counters are by message title; with `created`, OpenMetrics has ``_created``.
     """
 
-    def __init__(
-        self, *, per_message: bool = False, created: bool = False, pause: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, *, per_message: bool = False, created: bool = False) -> None:
         self._per_message = per_message
         self._created = created
-        self._pause = pause
         self._chunks: list[_Chunk] = []
         self._last: RenderedAccount | None = None
 
@@ -89,7 +86,6 @@ class AccountRenderer:
         for chunk in self._chunks:
             if chunk.changed:
                 chunk.lines = self._lines(account, chunk.units)
-                self._pause()
         of_account = _encoded(account_lines(snapshot, created=self._created))
         text, *others = (
             self._blocks(number, lines) for number, lines in enumerate(of_account[: 1 + self._created])
