@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from exporter import __version__, app, demo, logs, once, simulator
+from exporter import __version__, app, demo, logs, once, shipped, simulator
+from exporter.arguments import Parser, one_of, whole_number
 from exporter.backfill.arguments import order
 from exporter.backfill.forecast import forecast
 from exporter.backfill.job import run as run_backfill
@@ -21,6 +22,7 @@ from exporter.backfill.progress import Progress
 from exporter.config.loading import load
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, ExporterError
+from exporter.web import tls
 from exporter.web.listen import parse_address
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = "INTARGET_EXPORTER_"
 OK, FAILED, USAGE = 0, 1, 2
+_CALM: Final = "calm"
 _FASTEST: Final = 1e6
 _SIGNALS_EVERY: Final = 0.1  # seconds
 
@@ -80,8 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    if parsed.command is not None and parsed.demo:
-        raise _UsageError(f"--demo polls and serves; it can't go with {parsed.command}")
+    _refuse_unused(parsed)
     _set_up_logs(parsed, environ)
     commands: dict[str | None, Callable[[argparse.Namespace, Mapping[str, str]], int]] = {
         None: _serve,
@@ -90,23 +92,46 @@ def _run(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
         "doctor": _doctor,
         "backfill": _backfill,
         "simulate": _simulate,
+        "print": _print,
     }
     return commands[parsed.command](parsed, environ)
 
 
+def _refuse_unused(parsed: argparse.Namespace) -> None:
+    """Refuse flags that the command wouldn't use: who gives them means something by them."""
+    if parsed.command is None:
+        if parsed.demo and parsed.config_file:
+            raise _UsageError("--demo goes without --config.file: it polls nothing but the simulator")
+        if parsed.demo_scenario is not None and not parsed.demo:
+            raise _UsageError("--scenario goes with --demo, or after `simulate`")
+        return
+    unused = {
+        "--config.file": parsed.command in ("simulate", "print") and parsed.config_file,
+        "--demo": parsed.demo,
+        "--scenario": parsed.demo_scenario,
+        "--shard": parsed.shard,
+        "--total-shards": parsed.total_shards,
+        "--web.config.file": parsed.command != "check-config" and parsed.web_config,
+        "--web.enable-lifecycle": parsed.lifecycle,
+        "--web.listen-address": parsed.listen_address,
+        "--web.telemetry-path": parsed.telemetry_path,
+    }
+    for flag, given in unused.items():
+        if given:
+            raise _UsageError(f"{flag} has no use with {parsed.command}; leave it out")
+
+
 def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     options = _options(parsed, environ)
-    if parsed.demo and parsed.config_file:
-        raise _UsageError("--demo goes without --config.file: it polls nothing but the simulator")
     if parsed.demo:
-        demo.run_demo(parsed.scenario, options)
+        demo.run_demo(parsed.demo_scenario or _CALM, options)
     else:
         app.App(_loader(parsed, environ), options).run()
     return OK
 
 
 def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = _only(_loader(parsed, environ)(), parsed.account)
+    config = _configured(parsed, environ)
     result = once.poll_once(config)
     sys.stdout.write(result.exposition if parsed.output == "text" else result.reconciliation)
     sys.stdout.flush()
@@ -116,16 +141,34 @@ def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _check_config(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    config = _loader(parsed, environ)()
-    warnings = [*config.warnings]
-    try:
-        config.check_tokens(environ)
-    except ConfigError as error:  # here, and now: it may be there where the exporter runs
-        warnings += [f"{fault}; without it the exporter doesn't start" for fault in error.faults]
+    warnings: list[str] = []
+    faults: list[str] = []
+    for check in (_check_config_file, _check_web_config):
+        try:
+            warnings += check(parsed, environ)
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
     for warning in warnings:
         _complain(f"warning: {warning}")
     sys.stdout.write("OK\n")
     return OK
+
+
+def _check_config_file(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Sequence[str]:
+    config = _loader(parsed, environ)()
+    try:
+        config.check_tokens(environ)
+    except ConfigError as error:  # here, and now: it may be there where the exporter runs
+        missing = [f"{fault}; without it the exporter doesn't start" for fault in error.faults]
+        return (*config.warnings, *missing)
+    return config.warnings
+
+
+def _check_web_config(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Sequence[str]:
+    path = _setting(parsed.web_config, "WEB_CONFIG_FILE", environ)
+    return tls.check(Path(path)) if path else ()
 
 
 def _doctor(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -150,7 +193,7 @@ def _backfill(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
         labels=labels,
         dry_run=parsed.dry_run,
     )
-    config = _only(_loader(parsed, environ)(), parsed.account)
+    config = _configured(parsed, environ)
     if wanted.dry_run:
         sys.stdout.writelines(f"{line}\n" for line in forecast(config, wanted, now=time.time()))
         return OK
@@ -197,12 +240,39 @@ def _simulate(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     return OK
 
 
+def _print(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    texts = shipped.files(parsed.what)
+    if parsed.output is None:
+        text = shipped.one_text(parsed.what)
+        if text is None:
+            raise _UsageError(f"{parsed.what} are {len(texts)} files; give a folder for them with --output")
+        sys.stdout.write(text)
+        return OK
+    folder = Path(parsed.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{folder / name}\n")
+    except OSError as error:
+        raise _UsageError(f"--output: can't be written to: {error.strerror}") from None
+    return OK
+
+
 def _wait_for_signal() -> None:
     """Return once SIGTERM or SIGINT has come."""
     came = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: came.set())
     came.wait()
+
+
+def _configured(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Config:
+    """Return the configuration with the accounts that were asked for, having told its warnings."""
+    config = _loader(parsed, environ)()
+    for warning in config.warnings:
+        _complain(f"warning: {warning}")
+    return _only(config, parsed.account)
 
 
 def _only(config: Config, names: Sequence[str]) -> Config:
@@ -290,9 +360,9 @@ def _complain(*lines: str) -> None:
     sys.stderr.flush()
 
 
-def _common(*, configured: bool) -> argparse.ArgumentParser:
+def _common(*, configured: bool) -> Parser:
     """Return the flags that may stand before or after the command; anew, as parsers change their parents'."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     if configured:
         common.add_argument(
             "--config.file",
@@ -318,20 +388,19 @@ def _common(*, configured: bool) -> argparse.ArgumentParser:
     return common
 
 
-def _add_account(parser: argparse.ArgumentParser) -> None:
+def _add_account(parser: Parser) -> None:
     parser.add_argument(
         "--account", action="append", default=[], metavar="NAME", help="only this account; repeatable"
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="intarget-exporter",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common(configured=True)],
-        allow_abbrev=False,
     )
     parser.set_defaults(config_file=None, log_level=None, log_format=None)
     parser.add_argument("--version", action="version", version=f"intarget-exporter, version {__version__}")
@@ -340,42 +409,53 @@ def _parser() -> argparse.ArgumentParser:
     single = commands.add_parser(
         "once",
         parents=[_common(configured=True)],
-        allow_abbrev=False,
         help="poll every account once and print the exposition",
         description="Poll every account once and print the exposition. Exit code 1 if an account failed.",
     )
     _add_account(single)
     single.add_argument(
         "--output",
-        choices=("text", "json"),
+        type=one_of(("text", "json")),
+        metavar="FORMAT",
         default="text",
         help="text: the exposition; json: vendor values, exported values and held corrections of each campaign",
     )
-    commands.add_parser(
+    checked = commands.add_parser(
         "check-config",
         parents=[_common(configured=True)],
-        allow_abbrev=False,
         help="report every fault of the configuration at once",
-        description="Report every fault of the configuration at once, with file and line. Polls nothing.",
+        description="Report every fault of the configuration at once, with file and line, and of the web"
+        " configuration if there is one. Polls nothing.",
+    )
+    checked.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="check this file, too, with the certificates that it names",
     )
     examined = commands.add_parser(
         "doctor",
         parents=[_common(configured=True)],
-        allow_abbrev=False,
         help="ask and poll every account once and report what is wrong",
         description="Ask and poll every account once and report, line by line, what works, what doesn't and"
         " what to do about it. Writes nothing. Exit code 1 if there is a problem.",
     )
     _add_account(examined)
     examined.add_argument(
-        "--output", choices=("text", "json"), default="text", help="text: for people; json: for machines"
+        "--output",
+        type=one_of(("text", "json")),
+        metavar="FORMAT",
+        default="text",
+        help="text: for people; json: for machines",
     )
     _add_backfill(commands)
     _add_simulate(commands)
+    _add_print(commands)
     return parser
 
 
-def _add_serving_flags(parser: argparse.ArgumentParser) -> None:
+def _add_serving_flags(parser: Parser) -> None:
     serving = parser.add_argument_group("serving")
     serving.add_argument(
         "--web.listen-address",
@@ -411,18 +491,17 @@ def _add_serving_flags(parser: argparse.ArgumentParser) -> None:
     )
     serving.add_argument(
         "--scenario",
-        choices=tuple(simulator.SCENARIOS),
-        default="calm",
+        dest="demo_scenario",
+        type=one_of(simulator.SCENARIOS),
         metavar="NAME",
         help="what happens in the demo (default: calm); `simulate --help` lists the names",
     )
 
 
-def _add_backfill(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_backfill(commands: argparse._SubParsersAction[Parser]) -> None:
     filled = commands.add_parser(
         "backfill",
         parents=[_common(configured=True)],
-        allow_abbrev=False,
         help="write the history of a span of time as files for promtool",
         description="Write the history of a span of time as OpenMetrics files, one for each account and month,"
         " for `promtool tsdb create-blocks-from openmetrics FILE DATA`. After an interruption the same command"
@@ -466,12 +545,11 @@ def _add_backfill(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     _add_account(filled)
 
 
-def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_simulate(commands: argparse._SubParsersAction[Parser]) -> None:
     scenarios = "\n".join(f"  {name:18} {one.description}" for name, one in simulator.SCENARIOS.items())
     simulate = commands.add_parser(
         "simulate",
         parents=[_common(configured=False)],
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         help="serve the bundled simulated API alone",
         description="Serve the bundled simulated API alone.",
@@ -485,15 +563,29 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         help="default: 127.0.0.1:8080",
     )
     simulate.add_argument(
-        "--scenario", choices=tuple(simulator.SCENARIOS), default="calm", metavar="NAME", help="default: calm"
+        "--scenario", type=one_of(simulator.SCENARIOS), default=_CALM, metavar="NAME", help="default: calm"
     )
-    simulate.add_argument("--seed", type=int, default=1, help="another seed gives other campaigns (default: 1)")
+    simulate.add_argument(
+        "--seed", type=whole_number, default=1, help="another seed gives other campaigns (default: 1)"
+    )
     simulate.add_argument(
         "--speed", type=_speed, default=1.0, help="how many times faster than life campaigns run (default: 1)"
     )
     simulate.add_argument(
         "--token", default=simulator.DEMO_TOKEN, help="the access token to be asked for (default: %(default)s)"
     )
+
+
+def _add_print(commands: argparse._SubParsersAction[Parser]) -> None:
+    printed = commands.add_parser(
+        "print",
+        parents=[_common(configured=False)],
+        help="print the example of a configuration, its schema, the rules or the dashboards",
+        description="Print what is shipped beside the exporter, such as `print example-config > config.yaml`."
+        " Rules are printed as one file; dashboards are several, so they need --output.",
+    )
+    printed.add_argument("what", type=one_of(shipped.KINDS), metavar="WHAT", help=", ".join(shipped.KINDS))
+    printed.add_argument("--output", metavar="DIR", help="write the files into this folder instead")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from exporter import __version__, app, cli, demo, once, simulator
 from exporter.backfill.arguments import Order, format_time
+from exporter.config.loading import load
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, StateLockedError
 
@@ -217,6 +219,54 @@ def test_unknown_arguments(arguments: tuple[str, ...], capsys: pytest.CaptureFix
     assert "error: " in error
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--access-token=CANARY",),
+        ("--access-token", "CANARY"),
+        ("CANARY",),
+        ("once", "CANARY"),
+        ("once", "--output=CANARY"),
+        ("--demo=CANARY",),
+        ("--demo", "--scenario=CANARY"),
+        ("--shard=CANARY",),
+        ("--web.telemetry-path=CANARY",),
+        ("simulate", "--seed=CANARY"),
+        ("simulate", "--speed=CANARY"),
+        ("simulate", "--web.listen-address=CANARY"),
+        ("print", "CANARY"),
+        ("backfill", "--step=CANARY", "--from=CANARY", "--to=CANARY", "--output=x"),
+    ],
+)
+def test_no_value_is_echoed(
+    arguments: tuple[str, ...], served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A token in a wrong place stands neither in the terminal nor in a log of it."""
+    assert 2 == run(*arguments)
+    out, error = capsys.readouterr()
+    assert (False, True, []) == ("CANARY" in out + error, bool(error), served)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "advice"),
+    [
+        (("--web.listen-adress=:1",), "usage: intarget-exporter [", "did you mean --web.listen-address?"),
+        (("doctor", "--outptu=json"), "usage: intarget-exporter doctor", "did you mean --output?"),
+        (("chek-config",), "usage: intarget-exporter [", "did you mean check-config?"),
+        (("print", "rule"), "usage: intarget-exporter print", "did you mean rules?"),
+        (("simulate", "--scenario=clam"), "usage: intarget-exporter simulate", "did you mean calm?"),
+    ],
+)
+def test_advice(
+    arguments: tuple[str, ...], usage: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong flag shows the usage of its command, and what was probably meant."""
+    assert 2 == run(*arguments)
+    error = capsys.readouterr().err
+    assert error.startswith(usage)
+    assert advice in error
+
+
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf", "-inf", "1e300"])
 def test_simulate_refuses_impossible_speeds(speed: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A speed is a number above 0."""
@@ -296,6 +346,15 @@ def test_check_config_warns_of_tokens(file: str, capsys: pytest.CaptureFixture[s
         ("--web.telemetry-path=/campaigns",),
         ("--demo", "--config.file=/nowhere.yaml"),
         ("--demo", "check-config"),
+        ("--scenario=calm",),
+        ("--scenario=calm", "simulate"),
+        ("--shard=0", "once"),
+        ("--total-shards=2", "doctor"),
+        ("--web.listen-address=:1", "check-config"),
+        ("--web.telemetry-path=/m", "backfill"),
+        ("--web.enable-lifecycle", "once"),
+        ("--web.config.file=web.yml", "once"),
+        ("--config.file=config.yaml", "simulate"),
     ],
 )
 def test_flags_that_contradict(
@@ -325,6 +384,54 @@ def test_check_config_says_every_fault(file: str, capsys: pytest.CaptureFixture[
     assert [[f"{file}:5", "poll.window"], [f"{file}:6", "poll.wimdow"], [f"{file}:8", "api.retries"]] == starts
     assert "hush" not in error
     assert "-7" not in error
+
+
+def test_check_config_looks_at_the_web_configuration(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its faults come with those of the configuration, also those of the certificates that it names."""
+    web = Path("web.yml")
+    web.write_text("http_server_config:\n  http2: true\n")
+    assert 0 == run("check-config", "--config.file", file, "--web.config.file=web.yml")
+    assert (
+        "OK\n",
+        "warning: web.yml:2: http_server_config.http2: has no effect: only HTTP/1.1 is served\n",
+    ) == (capsys.readouterr())
+    web.write_text("tls_server_config:\n  cert_file: gone.pem\n  key_file: gone.key\n")
+    assert 2 == run("--web.config.file=web.yml", "check-config", "--config.file", file)
+    expected = ["web.yml:2: tls_server_config.cert_file: does not exist"]
+    assert [*expected, "web.yml:3: tls_server_config.key_file: does not exist"] == (
+        capsys.readouterr().err.splitlines()
+    )
+    Path(file).write_text(CONFIG + "poll: {window: hush}\n")
+    assert 2 == run("check-config", "--config.file", file, "--web.config.file=web.yml")
+    assert 3 == capsys.readouterr().err.count("\n")
+
+
+@pytest.mark.parametrize("command", [("once",), BACKFILL])
+def test_warnings_of_the_configuration_are_told(
+    command: tuple[str, ...], file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`once` and `backfill` tell what was probably not meant, as serving does."""
+    monkeypatch.setattr(once, "poll_once", lambda _: once.Once("", "", ()))
+    monkeypatch.setattr(cli, "run_backfill", lambda *_, **__: ())
+    Path(file).write_text(CONFIG + "api: {deadline: 1s}\n")
+    assert 0 == run(*command, "--config.file", file)
+    assert "warning: " in capsys.readouterr().err
+
+
+def test_print(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example is a configuration, the schema JSON, the rules one file; dashboards go into a folder."""
+    assert 0 == run("print", "example-config")
+    Path(file).write_text(capsys.readouterr().out)
+    assert "main" == load(Path(file), environ={}).accounts[0].name
+    assert 0 == run("print", "schema")
+    assert "properties" in json.loads(capsys.readouterr().out)
+    assert 0 == run("print", "rules")
+    groups = [group["name"] for group in yaml.safe_load(capsys.readouterr().out)["groups"]]
+    assert len(groups) == len(set(groups)) >= 3
+    assert 2 == run("print", "dashboards")
+    assert "--output" in capsys.readouterr().err
+    assert 0 == run("print", "dashboards", "--output=boards")
+    assert sorted(Path("boards").iterdir()) == sorted(map(Path, capsys.readouterr().out.split()))
 
 
 @pytest.mark.parametrize("command", [(), ("once",), ("check-config",), ("doctor",), BACKFILL])

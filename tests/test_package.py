@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import exporter
+from exporter import shipped
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -63,7 +64,9 @@ def test_wheel_has_what_it_needs_and_no_more(installed: metadata.Distribution) -
         if path.is_file() and path.suffix != ".pyc"
     }
     info = {file.parts[0] for file in ours if file.parts[0].endswith(".dist-info")}
-    assert tree == inside
+    printed = {file for file in inside if file.startswith("exporter/files/")}
+    assert tree == inside - printed
+    assert sum(len(shipped.files(kind)) for kind in shipped.KINDS if kind != "schema") == len(printed)
     assert {"exporter/py.typed", "exporter/config/schema.json"} < inside
     assert 1 == len(info)
     assert {"exporter", "..", *info} == {file.parts[0] for file in ours}, ".. is the script"

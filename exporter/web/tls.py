@@ -11,7 +11,7 @@ import contextlib
 import logging
 import ssl
 import tempfile
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.config.yaml_file import read_at_most, read_problem
 from exporter.errors import ConfigError
@@ -19,9 +19,8 @@ from exporter.logs import fields
 from exporter.web.toolkit_config import ToolkitConfig, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-    from typing import Self
 
     from exporter.web.toolkit_config import Loaded, TlsServerConfig
 
@@ -30,6 +29,14 @@ log = logging.getLogger(__name__)
 _DEFAULT_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _SECTION: Final = "tls_server_config"
 _Stamp: TypeAlias = "tuple[int, ...] | None"
+
+
+def check(path: Path) -> tuple[str, ...]:
+    """Return what has no effect in the file at `path`. Raises ConfigError if it or its certificates are bad."""
+    loaded = load(path)
+    if loaded.config.tls_server_config is not None:
+        build_context(loaded)
+    return loaded.warnings
 
 
 class ToolkitFile:
@@ -96,21 +103,6 @@ class ToolkitFile:
         if faults != self._complaint:
             log.error(message, extra=fields(faults=faults))
         self._complaint = faults
-
-
-class ReloadingContext(ssl.SSLContext):
-    """A server context that gives each connection the context which `source` returns at that moment."""
-
-    _source: Callable[[], ssl.SSLContext]
-
-    def __new__(cls, source: Callable[[], ssl.SSLContext]) -> Self:  # noqa: D102
-        self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
-        self._source = source
-        return self
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:  # noqa: ANN401 - passed through
-        """As `SSLContext.wrap_bio`, on the newest context."""
-        return self._source().wrap_bio(*args, **kwargs)
 
 
 def build_context(loaded: Loaded) -> ssl.SSLContext:
