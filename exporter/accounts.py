@@ -116,7 +116,7 @@ class Accounts:
     # What time brings
 
     def _schedule_tick(self, poller: AccountPoller) -> None:
-        wait = poller.next_event - self._wall()
+        wait = poller.next_event - self._steady()
         key = f"holds and staleness of account {poller.name}"
         self._schedule.once(wait, partial(self._tick, poller), key)
 

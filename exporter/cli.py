@@ -418,7 +418,7 @@ def _parser() -> Parser:
         type=one_of(("text", "json")),
         metavar="FORMAT",
         default="text",
-        help="text: the exposition; json: vendor values, exported values and held corrections of each campaign",
+        help="text: the exposition; json: vendor values, exported values and overcounts of each campaign",
     )
     checked = commands.add_parser(
         "check-config",

@@ -114,11 +114,10 @@ def _reconciled_campaign(campaign: CampaignSnapshot) -> dict[str, Any]:
         name: {
             "vendor": vendor,
             "exported": exported,
-            "held": None if exported is None or vendor is None else max(0, exported - vendor),
-            "corrections": steps,
+            "overcount": overcount,
         }
-        for name, vendor, exported, steps in zip(
-            COUNTER_FIELDS, campaign.vendor, campaign.values, campaign.corrections, strict=True
+        for name, vendor, exported, overcount in zip(
+            COUNTER_FIELDS, campaign.vendor, campaign.values, campaign.overcount, strict=True
         )
         if vendor is not None or exported is not None
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from exporter.api.fields import COUNTER_FIELDS
+from exporter.api.fields import COUNTER_FIELDS, Counts, same
 from exporter.tracking.model import (
     AccountSnapshot,
     CampaignSnapshot,
@@ -17,8 +17,21 @@ from exporter.tracking.model import (
     Snapshot,
 )
 
-ZEROS = (0,) * len(COUNTER_FIELDS)
-VALUES = (5, 12500, 12340, 5870, 1422, 160, 73, 12, 85, 13, 4, 27)
+ZEROS = same(0)
+VALUES = Counts(
+    skipped=5,
+    sent=12500,
+    delivered=12340,
+    opened=5870,
+    clicked=1422,
+    bounced=160,
+    soft_bounced=73,
+    rejected=12,
+    failed=85,
+    temporary_failed=13,
+    complaint=4,
+    unsubscribed=27,
+)
 
 HOSTILE_TITLES = (
     "",
@@ -50,7 +63,6 @@ def campaign(campaign_id: int = 111, channel: str = "email", **changes: Any) -> 
         "message_title": "Spring Promo",
         "values": VALUES,
         "vendor": VALUES,
-        "corrections": ZEROS,
     }
     return CampaignSnapshot(campaign_id=campaign_id, channel=channel, **(fields | changes))
 
@@ -66,7 +78,8 @@ def golden() -> Snapshot:
     spring = campaign(
         stop=1741977600.25,
         message_title='25 % "off"\nC:\\promo',
-        messages=(MessageSnapshot("A", VALUES), MessageSnapshot("B", ZEROS)),
+        overcount=ZEROS._replace(opened=1),
+        messages=(MessageSnapshot("A", VALUES, ZEROS._replace(opened=2)), MessageSnapshot("B", ZEROS)),
         conversions=(
             ConversionSnapshot("Opened", "1 day", 154, Decimal("18752.40"), 102),
             ConversionSnapshot("Clicked", "1 day", 0, None, None),
@@ -77,10 +90,13 @@ def golden() -> Snapshot:
         "sms",
         start=1742000000.5,
         campaign_name="بريد 🎉",
-        values=(*VALUES[:3], None, *VALUES[4:]),
-        messages=(MessageSnapshot("A", (*VALUES[:3], None, *VALUES[4:])),),
+        values=VALUES._replace(opened=None),
+        messages=(MessageSnapshot("A", VALUES._replace(opened=None)),),
     )
-    channels = (ChannelSnapshot("email", VALUES), ChannelSnapshot("sms", ZEROS))
+    channels = (
+        ChannelSnapshot("email", VALUES, ZEROS._replace(sent=7, opened=1)),
+        ChannelSnapshot("sms", ZEROS._replace(opened=None)),
+    )
     return Snapshot((account(sms, spring, channels=channels), account(name="other", currency=None)))
 
 
@@ -88,7 +104,8 @@ texts = st.one_of(
     st.sampled_from(HOSTILE_TITLES), st.text(max_size=12), st.text('a\r\n\\"\ud812\x00', max_size=4)
 )
 counts = st.one_of(st.none(), st.integers(0, 10**12))
-values = st.tuples(*[counts] * len(COUNTER_FIELDS))
+values = st.builds(Counts, *[counts] * len(COUNTER_FIELDS))
+overcounts = st.builds(Counts, *[st.sampled_from((0, 0, 0, 1, 10**12))] * len(COUNTER_FIELDS))
 times = st.floats(-1e9, 4e9, allow_nan=False)
 amounts = st.one_of(st.none(), st.decimals(0, 10**20, allow_nan=False, places=2))
 channels = st.sampled_from(("email", "sms", "push", "web\n", "web\r", "web\\"))
@@ -110,8 +127,10 @@ campaigns = st.builds(
     message_title=texts,
     values=values,
     vendor=st.just(ZEROS),
-    corrections=st.just(ZEROS),
-    messages=st.lists(st.builds(MessageSnapshot, title=texts, values=values), max_size=3).map(tuple),
+    overcount=overcounts,
+    messages=st.lists(
+        st.builds(MessageSnapshot, title=texts, values=values, overcount=overcounts), min_size=1, max_size=3
+    ).map(tuple),
     conversions=st.lists(conversions, max_size=3).map(tuple),
 )
 accounts = st.builds(
@@ -120,6 +139,8 @@ accounts = st.builds(
     currency=st.one_of(st.none(), st.sampled_from(("EUR", 'U"D'))),
     since=times,
     campaigns=st.lists(campaigns, max_size=4).map(tuple),
-    channels=st.lists(st.builds(ChannelSnapshot, channel=channels, values=values), max_size=3).map(tuple),
+    channels=st.lists(
+        st.builds(ChannelSnapshot, channel=channels, values=values, overcount=overcounts), max_size=3
+    ).map(tuple),
 )
 snapshots = st.lists(accounts, max_size=3, unique_by=lambda a: a.account).map(lambda a: Snapshot(tuple(a)))

@@ -59,7 +59,6 @@ def campaign(campaign_id: int = 1, channel: str = "email", **changes: object) ->
         "message_title": f"Title {campaign_id}",
         "values": counts,
         "vendor": counts,
-        "corrections": (0,) * len(COUNTER_FIELDS),
     }
     return CampaignSnapshot(**{**fields, **changes})
 
@@ -155,7 +154,6 @@ def lively() -> Site:
                 message_title=f"{name} / variant {index}",
                 values=exported,
                 vendor=counts,
-                corrections=tuple(int(a != b) for a, b in zip(exported, counts, strict=True)),
                 held=index == 0,
                 messages=(MessageSnapshot(f"{name} / A", exported), MessageSnapshot(f"{name} / B", exported)),
                 conversions=()

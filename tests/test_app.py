@@ -338,7 +338,7 @@ def test_the_end_is_quick_and_clean(site: Site, number: int) -> None:
         assert "Traceback" not in program.output
         assert "msg=stopped" in program.output
         hold.let_go()
-    saved = State.open_readonly(site.path / "state.db", clock=time.time).load("main")
+    saved = State.open_readonly(site.path / "state.db", clock=time.time).load("main", server.url)
     assert saved is not None
     assert [1] == [campaign.campaign_id for campaign in saved.campaigns]
 

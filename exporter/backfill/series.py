@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
-from exporter.api.fields import COUNTERS, Counts
+from exporter.api.fields import Counts
 from exporter.api.model import Conversion, Mark, MessageStats, R, TimeRange
 from exporter.backfill.resource_history import NO_VALUES, gauges, sums
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CAMPAIGN_METRICS
@@ -126,7 +126,6 @@ class AccountSeries:
                 message_title=" | ".join(titles),
                 values=NO_VALUES,
                 vendor=NO_VALUES,
-                corrections=(0,) * len(COUNTERS),
             ),
             first,
             bisect_right(self._ends, gone) - 1,

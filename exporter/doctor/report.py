@@ -28,8 +28,9 @@ from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import redact
 from exporter.polling.account import AccountPoller
 from exporter.polling.threads import run_concurrently
+from exporter.tracking.database import holder
 from exporter.tracking.model import Snapshot
-from exporter.tracking.state_file import State, holder
+from exporter.tracking.state_file import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -215,7 +216,7 @@ def _loaded(path: Path, config: Config, wall: Callable[[], float]) -> State:
     state = State.open_readonly(path, clock=wall)
     try:
         for account in config.accounts:
-            state.load(account.name)
+            state.load(account.name, account.base_url)
     except StateError as error:
         state.close()
         raise StateError(f"state file {path}: {error}") from None

@@ -72,6 +72,19 @@ CHANNEL_COUNTERS: Final[Mapping[str, Metric]] = {
 }
 """Counters of a channel, by the name of the API's field."""
 
+CAMPAIGN_OVERCOUNT: Final = Metric(
+    "intarget_campaign_overcount",
+    "gauge",
+    (*CAMPAIGN_LABELS, "field"),
+    "How far a counter of the campaign stands above the present figure of InTarget; absent where it is 0.",
+)
+CHANNEL_OVERCOUNT: Final = Metric(
+    "intarget_channel_overcount",
+    "gauge",
+    (*CHANNEL_LABELS, "field"),
+    "How far a counter of the channel stands above the present figures of InTarget.",
+)
+
 _CONVERSION_LABELS: Final = (*CAMPAIGN_LABELS, "conversion_event", "conversion_period")
 
 DEPOSITS: Final = Metric(
@@ -166,12 +179,6 @@ UNKNOWN_FIELDS: Final = Metric(
     RESOURCE_LABELS,
     "Fields in the last answers of the API that its documentation does not have.",
 )
-CORRECTIONS: Final = Metric(
-    "intarget_counter_corrections_total",
-    "counter",
-    ("account", "channel", "field"),
-    "Downward steps of the API's values that were held back, so that counters never go down.",
-)
 TRACKED_CAMPAIGNS: Final = Metric(
     "intarget_tracked_campaigns",
     "gauge",
@@ -250,6 +257,8 @@ CONVERSION_GAUGES: Final = (DEPOSITS, DEPOSITS_AMOUNT, CONVERTED_USERS)
 CAMPAIGN_METRICS: Final = (
     *CAMPAIGN_COUNTERS.values(),
     *CHANNEL_COUNTERS.values(),
+    CAMPAIGN_OVERCOUNT,
+    CHANNEL_OVERCOUNT,
     *CONVERSION_GAUGES,
     CAMPAIGN_START,
     CAMPAIGN_STOP,
@@ -267,7 +276,6 @@ SELF_METRICS: Final = (
     API_REQUEST_DURATION,
     INVALID_VALUES,
     UNKNOWN_FIELDS,
-    CORRECTIONS,
     TRACKED_CAMPAIGNS,
     DROPPED_CAMPAIGNS,
     RESULTS_INCOMPLETE,

@@ -21,7 +21,7 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter import __revision__, __version__
-from exporter.api.fields import COUNTER_FIELDS, FIELDS
+from exporter.api.fields import FIELDS
 from exporter.errors import REASONS, InternalError
 from exporter.exposition import catalogue
 from exporter.exposition.writer import clean
@@ -80,7 +80,6 @@ class SelfMetrics:
         self._request_duration = self._histogram(catalogue.API_REQUEST_DURATION, _REQUEST_BUCKETS)
         self._invalid_values = self._counter(catalogue.INVALID_VALUES)
         self._unknown_fields = self._gauge(catalogue.UNKNOWN_FIELDS)
-        self._corrections = self._counter(catalogue.CORRECTIONS)
         self._tracked = self._gauge(catalogue.TRACKED_CAMPAIGNS)
         self._dropped = self._gauge(catalogue.DROPPED_CAMPAIGNS)
         self._incomplete = self._gauge(catalogue.RESULTS_INCOMPLETE)
@@ -159,26 +158,15 @@ class SelfMetrics:
         """Say how many undocumented fields the last answers had."""
         self._set(self._unknown_fields, n, account, resource)
 
-    def correction(self, account: str, channel: str, api_field: str, n: int = 1) -> None:
-        """Count downward steps of a counter that were held back."""
-        self._count(self._corrections, n, account, channel, api_field)
-
     def tracked(self, account: str, campaigns: Mapping[str, int]) -> None:
-        """Say how many campaigns are exported, by channel; channels known from before that are missing have 0.
-
-        Corrections of every field of a new channel begin at 0.
-        """
+        """Say how many campaigns are exported, by channel; known channels that are missing have 0."""
         counts: dict[str, int] = {}
         for channel, n in campaigns.items():
             counts[clean(channel)] = counts.get(clean(channel), 0) + n
         with self._lock:
             known = self._channels.setdefault(clean(account), set())
-            new = counts.keys() - known
-            known |= new
+            known.update(counts)
             gone = known - counts.keys()
-        for channel in sorted(new):
-            for name in COUNTER_FIELDS:
-                self._child(self._corrections, account, channel, name)
         for channel, n in (*counts.items(), *dict.fromkeys(gone, 0).items()):
             self._set(self._tracked, n, account, channel)
 

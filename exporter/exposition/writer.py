@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from operator import add
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exporter.api.fields import COUNTER_FIELDS, Counts
@@ -19,14 +20,17 @@ from exporter.exposition.catalogue import (
     ACCOUNT_INFO,
     CAMPAIGN_COUNTERS,
     CAMPAIGN_INFO,
+    CAMPAIGN_OVERCOUNT,
     CAMPAIGN_START,
     CAMPAIGN_STOP,
     CHANNEL_COUNTERS,
+    CHANNEL_OVERCOUNT,
     CONVERTED_USERS,
     DEPOSITS,
     DEPOSITS_AMOUNT,
     TITLE_LABEL,
 )
+from exporter.tracking.model import ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,6 +112,7 @@ def campaign_lines(
         by_labels[labels] = campaign if known is None else _merged(known, campaign)
     counters = _message_counters(by_labels) if per_message else _campaign_counters(by_labels)
     text = {**_gauges(by_labels), **_counters(CAMPAIGN_COUNTERS, counters)}
+    text[CAMPAIGN_OVERCOUNT.name] = _campaign_overcounts(by_labels, per_message=per_message)
     return Lines(text, text | _counters_created(CAMPAIGN_COUNTERS, counters) if created else text)
 
 
@@ -115,9 +120,18 @@ def account_lines(snapshot: AccountSnapshot, *, created: bool = False) -> Lines:
     """Return the sample lines of what an account has besides campaigns: its channels and its info metric."""
     account = account_label(snapshot.account)
     channels: Counters = {}
+    overcounts: dict[str, Counts[int]] = {}
     for channel in snapshot.channels:
-        _add(channels, f'{account},channel="{escape(channel.channel)}"', channel.values, snapshot.since)
+        labels = f'{account},channel="{escape(channel.channel)}"'
+        _add(channels, labels, channel.values, snapshot.since)
+        overcounts[labels] = Counts._make(map(add, overcounts.get(labels, ZEROS), channel.overcount))
     text = {
+        CHANNEL_OVERCOUNT.name: "".join(
+            [
+                _overcounts(CHANNEL_OVERCOUNT, labels, overcounts[labels], where=values)
+                for labels, (values, _) in channels.items()
+            ]
+        ),
         ACCOUNT_INFO.name: f'{ACCOUNT_INFO.name}{{{account},currency="{escape(snapshot.currency or "")}"}} 1\n',
         **_counters(CHANNEL_COUNTERS, channels),
     }
@@ -139,6 +153,7 @@ def _merged(one: CampaignSnapshot, other: CampaignSnapshot) -> CampaignSnapshot:
         start=min(one.start, other.start),
         stop=max(stops, default=None),
         values=_sum(one.values, other.values),
+        overcount=Counts._make(map(add, one.overcount, other.overcount)),
         messages=one.messages + other.messages,
         conversions=one.conversions + other.conversions,
     )
@@ -170,6 +185,31 @@ def _message_counters(campaigns: Mapping[str, CampaignSnapshot]) -> Counters:
             titled = f'{labels},{TITLE_LABEL}="{escape(message.title)}"'
             _add(counters, titled, message.values, campaign.start)
     return counters
+
+
+def _campaign_overcounts(campaigns: Mapping[str, CampaignSnapshot], *, per_message: bool) -> str:
+    """Return the lines of what isn't 0; with `per_message` of the sums over messages, as they are exported."""
+    lines = []
+    for labels, campaign in campaigns.items():
+        overcount = campaign.overcount
+        if per_message and campaign.messages:
+            columns = zip(*[message.overcount for message in campaign.messages], strict=True)
+            overcount = Counts._make([sum(column) for column in columns])
+        if any(overcount):
+            where = [n or None for n in overcount]
+            lines.append(_overcounts(CAMPAIGN_OVERCOUNT, labels, overcount, where=where))
+    return "".join(lines)
+
+
+def _overcounts(metric: Metric, labels: str, overcount: Counts[int], *, where: Iterable[object]) -> str:
+    """Return a line for each field that has something `where`."""
+    return "".join(
+        [
+            f'{metric.name}{{{labels},field="{name}"}} {value}\n'
+            for name, value, known in zip(COUNTER_FIELDS, overcount, where, strict=True)
+            if known is not None
+        ]
+    )
 
 
 def _counters(metrics: Mapping[str, Metric], counters: Counters) -> dict[str, str]:

@@ -17,7 +17,8 @@ from exporter.polling.resource_poller import ResourcePoller, internal
 from exporter.polling.statistics import statistics
 from exporter.polling.store import AccountStore
 from exporter.status import AccountStatus
-from exporter.tracking.window import Window, WindowSettings
+from exporter.tracking.model import Moment, WindowSettings
+from exporter.tracking.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,7 +48,7 @@ class AccountPoller:
 
     `publish` is called with the poller, in the poll's thread, whenever its snapshot may have changed. `wall`
     gives seconds since the epoch, `monotonic` any that never jump. `save` is False where nothing may be
-    written. `connect` makes the API client. `next_event` is when `tick` has something to do, by `wall`.
+    written. `connect` makes the API client. `next_event` is when `tick` has something to do, by `monotonic`.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class AccountPoller:
         self._client: Client = make_client(stop=self._stop, on_request=self._on_request)
         self._store = AccountStore(
             self.name,
+            account.base_url,
             lambda saved: self._make_window(saved, resources),
             state=state,
             metrics=metrics,
@@ -88,9 +90,8 @@ class AccountPoller:
         self._window = self._store.window
         self._pollers = {resource.name: self._make_poller(resource) for resource in resources}
         self._told: frozenset[tuple[str, str]] = frozenset()
-        now = wall()
-        self.snapshot = self._window.snapshot(now)
-        self.next_event = self._window.next_event() or math.inf
+        self.snapshot = self._window.snapshot()
+        self.next_event = self._window.next_event(self._now())
         self._report()
 
     def _connect(self, *, stop: threading.Event, on_request: Callable[[str, str, float], None]) -> Client:
@@ -112,7 +113,7 @@ class AccountPoller:
             max_campaigns=self._config.metrics.max_campaigns,
             per_message=self._config.metrics.per_message,
         )
-        return Window(self.name, self.account.currency, settings, saved=saved, now=self._wall())
+        return Window(self.name, self.account.currency, settings, saved=saved, now=self._now())
 
     def _make_poller(self, resource: Resource[R]) -> ResourcePoller[R]:
         poller = ResourcePoller(
@@ -179,7 +180,7 @@ class AccountPoller:
     def snapshot_without_holds(self) -> AccountSnapshot:
         """Return the snapshot as it is without any hold at 0: who asks only once sees no step."""
         with self._store.lock:
-            return self._window.snapshot(self._wall(), hold=False)
+            return self._window.snapshot_without_holds()
 
     def ask(self, resource: str, query: Query) -> tuple[Reply, Page[Any]]:
         """Make one request outside of any poll; return the answer and what was read in it.
@@ -192,8 +193,8 @@ class AccountPoller:
 
     def tick(self) -> None:
         """Do what time alone brings: ends of holds, staleness, campaigns that leave."""
-        now = self._wall()
-        if now < self.next_event:
+        now = self._now()
+        if now.steady < self.next_event:
             return
         with self._store.lock:
             if self._stop.is_set():
@@ -207,7 +208,10 @@ class AccountPoller:
                         extra=fields(account=self.name, campaigns=len(self.snapshot.campaigns)),
                     )
             else:
-                self.next_event = self._window.next_event() or math.inf
+                self.next_event = self._window.next_event(now)
+
+    def _now(self) -> Moment:
+        return Moment(self._wall(), self._monotonic())
 
     # Polling
 
@@ -242,19 +246,19 @@ class AccountPoller:
         with self._store.lock:
             if self._stop.is_set():
                 return False
-            ended = self._wall()
+            ended = self._now()
             merged = poller.resource.merge(self._store, poll, collected, now=ended, succeeded=failure is None)
-            poller.ended(failure, at=ended, seconds=self._monotonic() - began)
+            poller.ended(failure, at=ended.wall, seconds=self._monotonic() - began)
             self._save_and_publish(ended)
-            self._count(poller, merged)
+            self._count(poller)
         self._log(poller, poller.requests - requests, collected, merged)
         return failure is None
 
-    def _save_and_publish(self, now: float) -> None:
+    def _save_and_publish(self, now: Moment) -> None:
         """Save, and only then publish: nothing that a crash could take back is ever served."""
-        self._store.save({poller.note_key: poller.note() for poller in self._pollers.values()})
-        self.snapshot = self._window.snapshot(now)
-        self.next_event = self._window.next_event() or math.inf
+        self._store.save({poller.note_key: poller.note() for poller in self._pollers.values()}, now)
+        self.snapshot = self._window.snapshot()
+        self.next_event = self._window.next_event(now)
         self._report()
         self._publish(self)
 
@@ -271,15 +275,13 @@ class AccountPoller:
             if succeeded_at is not None:
                 self._metrics.last_success(self.name, name, succeeded_at)
 
-    def _count(self, poller: ResourcePoller[R], merged: Merged) -> None:
+    def _count(self, poller: ResourcePoller[R]) -> None:
         failure = poller.failure
         reason = None if failure is None else failure.reason
         self._metrics.poll_finished(self.name, poller.name, poller.last_duration or 0.0, reason)
         if failure is None or poller.incomplete:  # a poll that failed has proven nothing
             self._metrics.incomplete(self.name, poller.name, poller.incomplete)
         self._metrics.up(self.name, self.succeeded)
-        for (channel, name), steps in merged.corrections.items():
-            self._metrics.correction(self.name, channel, name, steps)
 
     def _log(self, poller: ResourcePoller[R], requests: int, collected: Collected[R], merged: Merged) -> None:
         what = {
@@ -293,8 +295,6 @@ class AccountPoller:
             "found": merged.found,
             "changed": merged.changed,
             "gone": merged.gone,
-            "corrections": sum(merged.corrections.values()),
-            "resets": merged.resets,
             "incomplete": poller.incomplete,
         }
         if poller.failure is None:

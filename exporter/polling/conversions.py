@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exporter.config.model import PollConfig
     from exporter.polling.poll import Poll
     from exporter.polling.store import AccountStore
+    from exporter.tracking.model import Moment
     from exporter.tracking.window import Merged
 
 
@@ -40,7 +41,7 @@ def _merge(
     _poll: Poll[Conversion],
     collected: Collected[Conversion],
     *,
-    now: float,
+    now: Moment,
     succeeded: bool,
 ) -> Merged:
     return store.window.merge_conversions(collected, now=now, succeeded=succeeded)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from exporter.polling.poll import Poll
     from exporter.polling.resource_poller import ResourcePoller
     from exporter.polling.store import AccountStore
-    from exporter.tracking.model import SavedCampaign
+    from exporter.tracking.model import CampaignRecord
 
 
 def _read_old(poller: ResourcePoller[Any], poll: Poll[Any]) -> None:
@@ -26,7 +26,7 @@ OLD: Job[Any] = Job("old campaigns", _read_old)
 """Reads the tracked campaigns that started before the window, by their identifiers."""
 
 
-def _nothing_archived(_store: AccountStore, _rows: Iterable[Row]) -> Iterable[SavedCampaign]:
+def _nothing_archived(_store: AccountStore, _rows: Iterable[Row]) -> Iterable[CampaignRecord]:
     return ()
 
 
@@ -37,7 +37,7 @@ class MovedCampaigns:
     """
 
     def __init__(
-        self, archived: Callable[[AccountStore, Iterable[Row]], Iterable[SavedCampaign]] = _nothing_archived
+        self, archived: Callable[[AccountStore, Iterable[Row]], Iterable[CampaignRecord]] = _nothing_archived
     ) -> None:
         self._archived = archived
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.polling.poll import Poll
     from exporter.polling.resource_poller import ResourcePoller
     from exporter.polling.store import AccountStore
+    from exporter.tracking.model import Moment
     from exporter.tracking.window import Merged
 
 
@@ -27,7 +28,7 @@ class Merge(Protocol[R]):
     """Merges what a poll has read into the account's window. The caller holds the store's lock."""
 
     def __call__(
-        self, store: AccountStore, poll: Poll[R], collected: Collected[R], *, now: float, succeeded: bool
+        self, store: AccountStore, poll: Poll[R], collected: Collected[R], *, now: Moment, succeeded: bool
     ) -> Merged:
         """Return what changed; `succeeded`: the window was read as far as it was due."""
 

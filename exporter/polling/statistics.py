@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.polling.poll import Poll
     from exporter.polling.resource_poller import ResourcePoller
     from exporter.polling.store import AccountStore
-    from exporter.tracking.model import SavedCampaign
+    from exporter.tracking.model import CampaignRecord, Moment
     from exporter.tracking.window import Merged
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _read_still_sending(
     poll.discovered = found
 
 
-def _archived(store: AccountStore, rows: Iterable[Row]) -> list[SavedCampaign]:
+def _archived(store: AccountStore, rows: Iterable[Row]) -> list[CampaignRecord]:
     return store.archived(store.window.unknown(rows))
 
 
@@ -78,7 +78,7 @@ def _merge(
     poll: Poll[MessageStats],
     collected: Collected[MessageStats],
     *,
-    now: float,
+    now: Moment,
     succeeded: bool,
 ) -> Merged:
     return store.window.merge_statistics(
@@ -86,5 +86,5 @@ def _merge(
         now=now,
         succeeded=succeeded,
         discovered=poll.discovered,
-        recalled=_archived(store, collected.rows),
+        loaded=_archived(store, collected.rows),
     )

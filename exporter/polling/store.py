@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.exposition.self_metrics import SelfMetrics
-    from exporter.tracking.model import SavedAccount, SavedCampaign
+    from exporter.tracking.model import CampaignRecord, Moment, SavedAccount
     from exporter.tracking.state_file import State
     from exporter.tracking.window import Window
 
@@ -32,6 +32,7 @@ class AccountStore:
     def __init__(
         self,
         account: str,
+        base_url: str,
         make_window: Callable[[SavedAccount | None], Window],
         *,
         state: State,
@@ -41,6 +42,7 @@ class AccountStore:
     ) -> None:
         self.lock = threading.Lock()
         self._account = account
+        self._base_url = base_url
         self._state = state
         self._metrics = metrics
         self._writes = writes
@@ -50,8 +52,8 @@ class AccountStore:
 
     def _load(self, keys: Iterable[str]) -> SavedAccount | None:
         try:
-            saved = self._state.load(self._account)
-            notes = {key: self._state.recollect(self._account, key) for key in keys}
+            saved = self._state.load(self._account, self._base_url)
+            notes = {key: self._state.load_note(self._account, self._base_url, key) for key in keys}
         except StateError as error:
             self._report(error)
             self._writes = False
@@ -59,32 +61,33 @@ class AccountStore:
         self.notes = {key: note for key, note in notes.items() if note is not None}
         return saved
 
-    def archived(self, keys: Iterable[tuple[int, str]]) -> list[SavedCampaign]:
+    def archived(self, keys: Iterable[tuple[int, str]]) -> list[CampaignRecord]:
         """Return what was saved of these campaigns and channels when they left the window."""
         try:
-            return self._state.recall(self._account, keys)
+            return self._state.load_campaigns(self._account, self._base_url, keys)
         except StateError as error:
             log.warning("archive not read", extra=fields(account=self._account, error=str(error)))
             return []
 
-    def save(self, notes: Mapping[str, str]) -> None:
+    def save(self, notes: Mapping[str, str], now: Moment) -> None:
         """Save what has changed, with `notes` by key; hold the lock."""
         if not self._writes:
             return
         news = {key: note for key, note in notes.items() if self._saved_notes.get(key) != note}
         for whole in (False, True):
-            changes = self.window.changes(whole=whole)
-            if changes == Changes(changes.since) and not news:
+            changes = self.window.changes(now, whole=whole)
+            changes = replace(changes, notes=dict(notes) if whole else news)
+            if changes == Changes():
                 return
             try:
-                self._state.save(self._account, replace(changes, memory=dict(notes) if whole else news))
+                self._state.save(self._account, self._base_url, changes)
             except StateLostError as error:
                 self._report(error)
                 continue  # a new file was begun: everything has to go into it
             except StateError as error:
                 self._report(error)
                 return
-            self.window.saved(changes)
+            self.window.saved(changes, now)
             self._saved_notes = dict(notes)
             return
 

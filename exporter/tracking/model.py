@@ -1,18 +1,58 @@
-"""What is known of an account: what is saved and what is published. Frozen and slotted.
+"""What is known of an account: what is published, and the records that are saved. Frozen and slotted.
 
-Times are seconds since the epoch (UTC).
+Times are seconds since the epoch (UTC), where nothing else is said.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from exporter.api.fields import Counts, same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
-    from exporter.api.model import Amount, Count, Values
+    from exporter.api.model import Amount, Count, TimeRange, Values
+    from exporter.tracking.counters import Counters
+
+Key: TypeAlias = tuple[int, str]
+"""Campaign and channel."""
+
+FOREVER: Final = 253402300799
+"""The end of the year 9999."""
+
+ARCHIVE_SECONDS: Final = 400 * 86400.0
+"""A campaign that left the window is remembered for so long."""
+
+NO_VALUES: Final[Values] = same(None)
+ZEROS: Final[Counts[int]] = same(0)
+
+
+class Moment(NamedTuple):
+    """A time: `wall` in seconds since the epoch, `steady` in seconds of a clock that never jumps."""
+
+    wall: float
+    steady: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSettings:
+    """The configuration of one account's window; all times in seconds.
+
+    `window` is how long after its start a campaign is kept; without a successful poll for `stale_after`
+    (`conversions_stale_after`) data are withdrawn; `zero_hold` is how long a new series stands at 0 (0: not at
+    all); `max_campaigns` how many campaigns are exported at most; with `per_message` every title has counters.
+    """
+
+    window: float
+    stale_after: float
+    conversions_stale_after: float
+    zero_hold: float
+    max_campaigns: int
+    per_message: bool
+
 
 # What is published
 
@@ -30,18 +70,19 @@ class ConversionSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class MessageSnapshot:
-    """Counters of all messages of one title in a campaign and channel."""
+    """Counters of all messages of one title in a campaign and channel; `overcount` as of `CampaignSnapshot`."""
 
     title: str
     values: Values
+    overcount: Counts[int] = ZEROS
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignSnapshot:
     """One campaign in one channel, as it is exported.
 
-    `values` are the exported counters; `vendor` the last good values that the API gave, summed over messages;
-    `corrections` the downward steps seen by field. `held` is true while the counters stand at 0 for zero_hold.
+    `values` are the exported counters; `vendor` InTarget's present figures, as far as they could be read;
+    `overcount` how far the counters stand above them. `held`: a counter stands at 0 for zero_hold.
     """
 
     campaign_id: int
@@ -52,7 +93,7 @@ class CampaignSnapshot:
     message_title: str
     values: Values
     vendor: Values
-    corrections: tuple[int, ...]
+    overcount: Counts[int] = ZEROS
     held: bool = False
     messages: tuple[MessageSnapshot, ...] = ()
     conversions: tuple[ConversionSnapshot, ...] = ()
@@ -60,10 +101,11 @@ class CampaignSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSnapshot:
-    """The exported counters of one channel of an account."""
+    """The exported counters of one channel of an account, and how far they stand above InTarget's figures."""
 
     channel: str
     values: Values
+    overcount: Counts[int] = ZEROS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,48 +131,28 @@ class Snapshot:
     accounts: tuple[AccountSnapshot, ...] = ()
 
 
-# What is saved: what must survive a restart
+# What is saved
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
-    """One counter of one series, as the rules in `counters` see it.
-
-    `top` is the value to export, the maximum seen since the last reset (None: never had a value); `vendor` the
-    last good value of the API; `low` the readings in a row that were low enough for a reset; `corrections` the
-    downward steps seen. Until the time `held` (None: not held) it is exported as 0. With `as_is` its first
-    value will be no increase.
-    """
-
-    top: int | None = None
-    vendor: int | None = None
-    low: int = 0
-    corrections: int = 0
-    held: float | None = None
-    as_is: bool = False
-
-
-Counters: TypeAlias = tuple[Counter, ...]
-"""Twelve counters by COUNTER_FIELDS."""
-
-
-@dataclass(frozen=True, slots=True)
-class SavedGroup:
+class Group:
     """The rows of one campaign and channel with the same start, as last read.
 
-    `rows` is how many they were; `values` their sums, INVALID where a value couldn't be read; `titles` are
-    sorted and distinct; `messages` has the sums by title where these are tracked.
+    `rows` is how many they were, `counted` how many of them had a value, by field. `values` are their sums,
+    INVALID where none could be read so far. `titles` are sorted and distinct; `messages` has the sums by title
+    where these are tracked.
     """
 
     start: float
     rows: int
-    values: tuple[Count, ...]
-    titles: tuple[str, ...]
-    messages: tuple[tuple[str, tuple[Count, ...]], ...] = ()
+    counted: Counts[int]
+    values: Counts[Count]
+    titles: tuple[str, ...] = ()
+    messages: tuple[tuple[str, Counts[Count]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class SavedMessage:
+class MessageRecord:
     """The counters of one title in a campaign and channel. `gone`: renamed, so no longer exported."""
 
     title: str
@@ -139,83 +161,114 @@ class SavedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedCampaign:
-    """Everything known of one campaign in one channel. `evicted` is when it left the window, if it has."""
+class CampaignRecord:
+    """Everything known of one campaign in one channel.
+
+    `groups` has its rows by start; `past` the sums of the earlier runs of a recurring campaign, if it had any.
+    `evicted` is when it left the window, if it has.
+    """
 
     campaign_id: int
     channel: str
     counters: Counters
-    groups: tuple[SavedGroup, ...]
-    messages: tuple[SavedMessage, ...] = ()
+    groups: tuple[Group, ...]
+    past: Group | None = None
+    messages: tuple[MessageRecord, ...] = ()
     evicted: float | None = None
 
+    @property
+    def key(self) -> Key:
+        """Campaign and channel."""
+        return self.campaign_id, self.channel
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """The starts of its rows, in rising order."""
+        return tuple([group.start for group in self.groups])
+
 
 @dataclass(frozen=True, slots=True)
-class SavedChannel:
-    """The counters of one channel: everything added since the state began, and until when each is held at 0."""
+class ChannelRecord:
+    """The counters of one channel: all increases since the state began."""
 
     channel: str
-    totals: Values
-    held: tuple[float | None, ...]
+    counters: Counters
 
 
 @dataclass(frozen=True, slots=True)
-class SavedConversionGroup:
+class ConversionGroup:
     """The rows of one campaign, channel, start, conversion event and period, as last read."""
 
     start: float
     event: str
     period: str
     rows: int
-    titles: tuple[str, ...]
-    stop: float | None
-    deposits: Count
-    amount: Amount
-    converted_users: Count
+    titles: tuple[str, ...] = ()
+    stop: float | None = None
+    deposits: Count = None
+    amount: Amount = None
+    converted_users: Count = None
 
 
 @dataclass(frozen=True, slots=True)
-class SavedConversions:
+class ConversionsRecord:
     """The conversions of one campaign in one channel: `gauges` has the last good sums, which are exported."""
 
     campaign_id: int
     channel: str
-    campaign_name: str
-    groups: tuple[SavedConversionGroup, ...]
-    gauges: tuple[ConversionSnapshot, ...]
+    campaign_name: str = ""
+    groups: tuple[ConversionGroup, ...] = ()
+    gauges: tuple[ConversionSnapshot, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """Campaign and channel."""
+        return self.campaign_id, self.channel
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """The starts of its rows."""
+        return tuple([group.start for group in self.groups])
 
 
 @dataclass(frozen=True, slots=True)
-class SavedAccount:
-    """One account as it was last saved.
+class AccountRecord:
+    """What is known of an account as a whole.
 
     `since` is when its state began, `successes` the times of the last successful polls by resource,
-    `discovered` when a campaign was last found to be still sending.
+    `discovered` when a campaign was last found to be still sending, `proven` the starts of which everything
+    has been read.
     """
 
     since: float
     successes: Mapping[str, float] = field(default_factory=dict)
-    campaigns: tuple[SavedCampaign, ...] = ()
-    channels: tuple[SavedChannel, ...] = ()
-    conversions: tuple[SavedConversions, ...] = ()
     discovered: Mapping[int, float] = field(default_factory=dict)
+    proven: tuple[TimeRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAccount:
+    """One account as it was last saved, without the campaigns that left the window."""
+
+    account: AccountRecord
+    campaigns: tuple[CampaignRecord, ...] = ()
+    channels: tuple[ChannelRecord, ...] = ()
+    conversions: tuple[ConversionsRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What of one account must be saved, in one transaction.
 
-    `campaigns`, `channels` and `conversions` replace the saved ones of the same key; the pairs of campaign and
-    channel in `conversions_gone` lose their conversions; a time of None ends a discovery. `whole` changes
-    replace all that is saved of the account. `memory` are free-form notes of others, by key.
+    Records replace the saved ones of the same key; `account` None: as it was. The campaigns and channels in
+    `conversions_gone` lose their conversions. `whole` changes replace all that is saved of the account. `notes`
+    are free-form, of others, by key.
     """
 
-    since: float
-    successes: Mapping[str, float] = field(default_factory=dict)
-    campaigns: tuple[SavedCampaign, ...] = ()
-    channels: tuple[SavedChannel, ...] = ()
-    conversions: tuple[SavedConversions, ...] = ()
-    conversions_gone: tuple[tuple[int, str], ...] = ()
-    discovered: Mapping[int, float | None] = field(default_factory=dict)
-    memory: Mapping[str, str] = field(default_factory=dict)
+    account: AccountRecord | None = None
+    campaigns: tuple[CampaignRecord, ...] = ()
+    channels: tuple[ChannelRecord, ...] = ()
+    conversions: tuple[ConversionsRecord, ...] = ()
+    conversions_gone: tuple[Key, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False

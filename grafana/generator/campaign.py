@@ -5,8 +5,8 @@ from __future__ import annotations
 from exporter.exposition.catalogue import (
     CAMPAIGN_COUNTERS,
     CAMPAIGN_STOP,
+    CHANNEL_OVERCOUNT,
     CONVERTED_USERS,
-    CORRECTIONS,
     DEPOSITS,
 )
 from grafana.generator import dashboard as frame
@@ -393,7 +393,7 @@ def _messages() -> Row:
         "unsubscribed": ratio("unsubscribed", "delivered"),
     }
     corrections = newest(
-        "account, channel, field", f"increase({select(CORRECTIONS.name, CHANNELS)}[$__rate_interval])"
+        "account, channel, field", f"delta({select(CHANNEL_OVERCOUNT.name, CHANNELS)}[$__rate_interval])"
     )
     own = f"and on ({CHANNEL_KEY}) {count('sent', ONE)}"
     return Row(

@@ -6,7 +6,7 @@ from exporter.exposition.catalogue import (
     API_REQUEST_DURATION,
     API_REQUESTS,
     BUILD_INFO,
-    CORRECTIONS,
+    CHANNEL_OVERCOUNT,
     DROPPED_CAMPAIGNS,
     INVALID_VALUES,
     LAST_SUCCESS,
@@ -376,7 +376,9 @@ def _api() -> Row:
 
 
 def _data() -> Row:
-    corrections = _increase(CORRECTIONS.name, "account, channel, field")
+    corrections = newest(
+        "account, channel, field", f"delta({select(CHANNEL_OVERCOUNT.name, OURS)}[$__rate_interval])"
+    )
     invalid = _increase(INVALID_VALUES.name, f"{_ENDPOINT}, field")
     dropped = newest("account", select(DROPPED_CAMPAIGNS.name, OURS))
     return Row(

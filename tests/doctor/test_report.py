@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -264,8 +265,8 @@ def test_a_remembered_cap_counts(server: ApiServer, tmp_path: Path) -> None:
     """What the state file knows of the server is used, as the exporter would."""
     path = tmp_path / "state.db"
     state = State.open(path, clock=time.time)
-    state.save("main", everything())
-    state.remember("main", "cap/statistics", json.dumps([time.time(), 77, True]))
+    notes = {"cap/statistics": json.dumps([time.time(), 77, True])}
+    state.save("main", server.url, replace(everything(), notes=notes))
     state.close()
     report = examine(config(account(server.url), state=path))
     assert "77" == found(report, "page_cap", "statistics").values["page_cap"]
@@ -373,7 +374,7 @@ def test_a_state_file_is_read_and_not_written(server: ApiServer, tmp_path: Path)
     """Its size is told, and afterwards it and its directory are as before."""
     path = tmp_path / "state.db"
     state = State.open(path, clock=time.time)
-    state.save("main", everything())
+    state.save("main", server.url, everything())
     state.close()
     before = {one.name: (one.read_bytes(), one.stat().st_mtime_ns) for one in tmp_path.iterdir()}
     report = examine(config(account(server.url), state=path))
@@ -387,9 +388,9 @@ def test_a_state_file_in_use(server: ApiServer, tmp_path: Path) -> None:
     """A running exporter has it, and goes on to have it."""
     path = tmp_path / "state.db"
     owner = State.open(path, clock=time.time)
-    owner.save("main", everything())
+    owner.save("main", server.url, everything())
     report = examine(config(account(server.url), state=path))
-    owner.save("main", everything(200))
+    owner.save("main", server.url, everything(200))
     owner.close()
     finding = found(report, "use")
     assert (OK, True) == (finding.level, finding.values["in_use"])
@@ -422,10 +423,10 @@ def test_a_state_file_with_broken_content(server: ApiServer, tmp_path: Path) -> 
     """A database whose rows make no sense is a problem as well."""
     path = tmp_path / "state.db"
     state = State.open(path, clock=time.time)
-    state.save("main", everything())
+    state.save("main", server.url, everything())
     state.close()
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE campaign SET data = 'nonsense'")
+        db.execute("UPDATE record SET data = 'nonsense'")
     db.close()
     finding = found(examine(config(account(server.url), state=path)), "content")
     assert (PROBLEM, True) == (finding.level, "put back a copy" in finding.text)

@@ -103,12 +103,12 @@ def test_once(file: Path, tmp_path: Path) -> None:
 
 
 def test_once_as_json(file: Path, tmp_path: Path) -> None:
-    """The reconciliation: vendor value, exported value and held corrections of each campaign."""
+    """The reconciliation: vendor value, exported value and overcount of each campaign."""
     result = run("once", "--config.file", str(file), "--output=json", cwd=tmp_path)
     assert 0 == result.returncode
     account = json.loads(result.stdout)["accounts"][0]
     assert ("main", True) == (account["account"], account["resources"]["statistics"]["success"])
-    expected = {"vendor": 1250, "exported": 1250, "held": 0, "corrections": 0}
+    expected = {"vendor": 1250, "exported": 1250, "overcount": 0}
     assert expected == account["campaigns"][0]["counters"]["sent"]
     assert "18752.40" == account["campaigns"][0]["conversions"][0]["amount"]
 
@@ -126,7 +126,7 @@ def test_once_beside_a_state(file: Path, tmp_path: Path, server: ApiServer) -> N
     before = {path: path.read_bytes() for path in states}
     result = run("once", *flags, "--output=json", cwd=tmp_path)
     campaigns = {one["campaign_id"]: one for one in json.loads(result.stdout)["accounts"][0]["campaigns"]}
-    expected = {"vendor": 1240, "exported": 1250, "held": 10, "corrections": 1}
+    expected = {"vendor": 1240, "exported": 1250, "overcount": 10}
     assert expected == campaigns[1]["counters"]["sent"]
     found = Samples(run("once", *flags, cwd=tmp_path).stdout)
     assert (1250, 7) == (found.value(SENT, campaign_id="1"), found.value(SENT, campaign_id="2"))

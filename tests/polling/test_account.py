@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = 1_763_000_000.0
+URL = "http://127.0.0.1:9"
 HOUR = 3600.0
 DAY = 86400.0
 SENT = "intarget_campaign_messages_sent_total"
@@ -614,8 +615,8 @@ def test_a_campaign_that_moved_while_it_was_away_counts_once(world: World) -> No
     assert (1100, 100) == (world.value(SENT), world.value(CHANNEL_SENT))
 
 
-def test_corrections_are_counted(world: World) -> None:
-    """A step down is held and counted once, in the metric and in the log's words."""
+def test_corrections_are_told(world: World) -> None:
+    """A step down doesn't show in the counters; how far they stand above InTarget's figure is told."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
     world.start()
     world.poll()
@@ -623,8 +624,10 @@ def test_corrections_are_counted(world: World) -> None:
     world.poll(at=NOW + 300)
     world.poll(at=NOW + 600)
     assert 1250 == world.value(SENT)
-    assert 1 == world.value("intarget_counter_corrections_total", channel="email", field="sent")
-    assert 0 == world.value("intarget_counter_corrections_total", channel="email", field="opened")
+    assert 1 == world.value("intarget_campaign_overcount", channel="email", field="sent")
+    assert world.value("intarget_campaign_overcount", channel="email", field="opened") is None
+    assert 1 == world.value("intarget_channel_overcount", channel="email", field="sent")
+    assert 0 == world.value("intarget_channel_overcount", channel="email", field="opened")
 
 
 def test_invalid_values_and_unknown_fields(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -706,14 +709,14 @@ def test_a_failing_state_is_counted_and_polling_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(world.state, "save", full)
-        patch.setattr(world.state, "recall", full)
+        patch.setattr(world.state, "load_campaigns", full)
         assert world.poll()
     assert (1250, 1) == (world.value(SENT), world.value("intarget_state_save_failures_total"))
     assert "state not saved" in caplog.text
-    assert world.state.load("main") is None
+    assert world.state.load("main", URL) is None
     poller.tick()
     assert world.poll(at=NOW + 300)
-    saved = world.state.load("main")
+    saved = world.state.load("main", URL)
     assert saved is not None
     assert [1] == [campaign.campaign_id for campaign in saved.campaigns]
 
@@ -729,7 +732,7 @@ def test_a_lost_state_is_saved_as_a_whole(world: World, tmp_path: Path) -> None:
             file.unlink()
     world.api.rows[STATISTICS][1]["sent"] = 2000
     assert world.poll(at=NOW + 300)
-    saved = world.state.load("main")
+    saved = world.state.load("main", URL)
     assert saved is not None
     assert {1, 2} == {campaign.campaign_id for campaign in saved.campaigns}
 

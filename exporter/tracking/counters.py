@@ -1,0 +1,154 @@
+"""The counters of one campaign, message or channel, and the rules of what a poll does to them.
+
+Prometheus takes every step down for a reset, so that a dip of 1 in 5870 would count as +5869, and sees no
+increase in a series that appears with a value. So a counter stands at the highest total that the API has shown,
+with the difference to its present total beside it (`overcount`); and one whose first value is an increase is
+held at 0 for a while.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exporter.api.fields import Counts, same
+from exporter.api.model import INVALID
+from exporter.tracking.model import NO_VALUES, ZEROS
+
+if TYPE_CHECKING:
+    from exporter.api.model import Count, Values
+
+NO_HOLDS: Final[Counts[float | None]] = same(None)
+NONE_UNREAD: Final = same(False)  # noqa: FBT003 - a value
+
+PENDING: Final = math.inf
+"""The end of a hold that was saved, until `hold_anew` gives it one: a restart begins holds anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The counters of one campaign, message or channel, by field.
+
+    `top` is the highest total so far (None: never had a value), `present` the API's present total. Until the
+    time `held` (steady seconds; None: not held) a counter is exported as 0. `unread`: it had a value that could
+    not be read when the campaign was first seen, so its first value will be no increase.
+    """
+
+    top: Values = NO_VALUES
+    present: Values = NO_VALUES
+    held: Counts[float | None] = NO_HOLDS
+    unread: Counts[bool] = NONE_UNREAD
+
+    def exported(self, *, hold: bool = True) -> Values:
+        """Return the values to export, None: no sample; without `hold` as if nothing were held."""
+        if not (hold and self.is_held):
+            return self.top
+        pairs = zip(self.top, self.held, strict=True)
+        return Counts._make([top if until is None else 0 for top, until in pairs])
+
+    @property
+    def overcount(self) -> Counts[int]:
+        """How far each counter stands above the API's present total; 0 where there is none."""
+        if self.top == self.present:
+            return ZEROS
+        pairs = zip(self.top, self.present, strict=True)
+        return Counts._make([0 if top is None or now is None else top - now for top, now in pairs])
+
+    @property
+    def is_held(self) -> bool:
+        """Whether any of them is held at 0."""
+        return self.held != NO_HOLDS
+
+    @property
+    def release_at(self) -> float:
+        """When the first hold ends; infinity: none does."""
+        if not self.is_held:
+            return math.inf
+        return min(until for until in self.held if until is not None)
+
+    def release(self, steady: float) -> Counters:
+        """End the holds whose time has come."""
+        if self.release_at > steady:
+            return self
+        held = [None if until is None or until <= steady else until for until in self.held]
+        return replace(self, held=Counts._make(held))
+
+    def hold_anew(self, until: float | None) -> Counters:
+        """Begin every hold that hasn't ended anew; None ends them."""
+        if not self.is_held:
+            return self
+        held = [None if before is None else until for before in self.held]
+        return replace(self, held=Counts._make(held))
+
+    def from_present(self) -> Counters:
+        """Return counters that begin at the API's present totals, without what was counted above them."""
+        return Counters(self.present, self.present, unread=self.unread)
+
+    def read(self, totals: Counts[Count], *, is_baseline: bool, hold_until: float | None) -> Step:
+        """Read the API's present totals: None is no value, INVALID one that can't be read.
+
+        With `is_baseline` a first value is no increase, since nobody knows when it grew; else it is held until
+        `hold_until` (None: not at all).
+        """
+        top, present = list(self.top), list(self.present)
+        held, unread = list(self.held), list(self.unread)
+        increase: list[int | None] = [None] * len(top)
+        change: list[int | None] = [None] * len(top)
+        for index, total in enumerate(totals):
+            highest, before = top[index], present[index]
+            if total is INVALID:
+                unread[index] = unread[index] or (is_baseline and highest is None)
+            elif total is not None:
+                if highest is None or before is None:
+                    counts = not (is_baseline or unread[index])
+                    increase[index] = change[index] = total if counts else 0
+                    top[index], unread[index] = total, False
+                    held[index] = hold_until if counts else None
+                else:
+                    increase[index], change[index] = max(0, total - highest), total - before
+                    top[index] = max(highest, total)
+                present[index] = total
+        return Step(_counters(top, present, held, unread), Counts._make(increase), Counts._make(change))
+
+    def add(self, step: Step, *, hold_until: float | None) -> Counters:
+        """Add what one campaign's `step` was to its channel; a field begins at 0, held until `hold_until`."""
+        top, present, held = list(self.top), list(self.present), list(self.held)
+        for index, (increase, change) in enumerate(zip(step.increase, step.change, strict=True)):
+            if increase is None or change is None:
+                continue
+            if top[index] is None:
+                held[index] = hold_until
+            top[index] = (top[index] or 0) + increase
+            present[index] = (present[index] or 0) + change
+        return _counters(top, present, held, list(self.unread))
+
+
+class Step(NamedTuple):
+    """What one reading did: the counters afterwards, and how they and the API's totals changed.
+
+    None: there was no value to read.
+    """
+
+    counters: Counters
+    increase: Values
+    change: Values
+
+
+NEW: Final = Counters()
+"""Before the first reading."""
+
+
+def _counters(
+    top: list[int | None], present: list[int | None], held: list[float | None], unread: list[bool]
+) -> Counters:
+    """Return counters that share equal parts, which they mostly have."""
+    highest: Values = Counts._make(top)
+    holds: Counts[float | None] = Counts._make(held)
+    marks: Counts[bool] = Counts._make(unread)
+    return Counters(
+        highest,
+        highest if top == present else Counts._make(present),
+        NO_HOLDS if holds == NO_HOLDS else holds,
+        NONE_UNREAD if marks == NONE_UNREAD else marks,
+    )
