@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from exporter import __version__, app, demo, logs, once, shipped, simulator
 from exporter.arguments import Parser, one_of, whole_number
@@ -20,7 +20,8 @@ from exporter.backfill.forecast import forecast
 from exporter.backfill.job import run as run_backfill
 from exporter.backfill.progress import Progress
 from exporter.config.loading import load
-from exporter.doctor import report as doctor
+from exporter.doctor.examine import examine
+from exporter.doctor.report import PROBLEM
 from exporter.errors import ConfigError, ExporterError
 from exporter.web import tls
 from exporter.web.listen import parse_address
@@ -173,10 +174,23 @@ def _check_web_config(parsed: argparse.Namespace, environ: Mapping[str, str]) ->
 
 def _doctor(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = _only(_loader(parsed, environ)(), parsed.account)
-    report = doctor.examine(config, wall=time.time, monotonic=time.monotonic)
+    record = None
+    with ExitStack() as stack:
+        if parsed.record:
+            if len(config.accounts) > 1:
+                raise _UsageError("--record is of one account: choose it with --account")
+            record = stack.enter_context(_opened_to_write("--record", parsed.record)).write
+        report = examine(config, wall=time.time, monotonic=time.monotonic, record=record)
     sys.stdout.write(report.text() if parsed.output == "text" else report.json())
     sys.stdout.flush()
-    return FAILED if report.level == doctor.PROBLEM else OK
+    return FAILED if report.level == PROBLEM else OK
+
+
+def _opened_to_write(flag: str, path: str) -> TextIO:
+    try:
+        return Path(path).open("w", encoding="utf-8")
+    except OSError as error:
+        raise _UsageError(f"{flag}: can't be written to: {error.strerror}") from None
 
 
 def _backfill(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -226,15 +240,20 @@ def _simulate(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
         host, port = parse_address(parsed.address)
     except ValueError:
         raise _UsageError("--web.listen-address must be like :8080 or 127.0.0.1:8080") from None
-    simulated = simulator.Simulator(
-        parsed.seed, time.time, simulator.SCENARIOS[parsed.scenario], parsed.token, speed=parsed.speed
-    )
+    served: simulator.Simulator | simulator.Replay
+    if parsed.replay:
+        served, what = _replay(parsed.replay), f"recording {parsed.replay}"
+    else:
+        what = f"scenario {parsed.scenario}"
+        served = simulator.Simulator(
+            parsed.seed, time.time, simulator.SCENARIOS[parsed.scenario], parsed.token, speed=parsed.speed
+        )
     try:
-        server = simulator.serve(simulated, host or "0.0.0.0", port)  # noqa: S104 - what :PORT means
+        server = simulator.serve(served, host or "0.0.0.0", port)  # noqa: S104 - what :PORT means
     except OSError as error:
         raise _UsageError(f"can't listen on {parsed.address}: {error.strerror}") from None
     with server:
-        sys.stdout.write(f"scenario {parsed.scenario}: {server.url} (access-token={parsed.token})\n")
+        sys.stdout.write(f"{what}: {server.url} (access-token={parsed.token})\n")
         sys.stdout.flush()
         _wait_for_signal()
     return OK
@@ -257,6 +276,15 @@ def _print(parsed: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     except OSError as error:
         raise _UsageError(f"--output: can't be written to: {error.strerror}") from None
     return OK
+
+
+def _replay(path: str) -> simulator.Replay:
+    try:
+        return simulator.Replay(Path(path).read_text(encoding="utf-8"), time.time)
+    except OSError as error:
+        raise _UsageError(f"--replay: can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _UsageError(f"--replay: not a recording of doctor --record: {error}") from None
 
 
 def _wait_for_signal() -> None:
@@ -449,6 +477,12 @@ def _parser() -> Parser:
         default="text",
         help="text: for people; json: for machines",
     )
+    examined.add_argument(
+        "--record",
+        metavar="FILE",
+        help="write there what the API answered, for a bug report: without token and address, and with titles,"
+        " names, ids and amounts replaced; read it before you pass it on",
+    )
     _add_backfill(commands)
     _add_simulate(commands)
     _add_print(commands)
@@ -567,6 +601,9 @@ def _add_simulate(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     simulate.add_argument(
         "--seed", type=whole_number, default=1, help="another seed gives other campaigns (default: 1)"
+    )
+    simulate.add_argument(
+        "--replay", metavar="FILE", help="serve what doctor --record wrote instead of a scenario"
     )
     simulate.add_argument(
         "--speed", type=_speed, default=1.0, help="how many times faster than life campaigns run (default: 1)"

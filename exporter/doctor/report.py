@@ -1,51 +1,24 @@
-"""The report of `doctor`: what works, what doesn't, and what to do about it.
-
-Each resource is asked one small question first, so that a token or an address that is wrong is told in seconds;
-then those that answered are polled once, as the exporter would. Nothing is written, the state file neither.
-"""
+"""What `doctor` found, for people and for machines."""
 
 from __future__ import annotations
 
 import json
-import logging
-import math
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter import __version__
-from exporter.api.fields import CONVERSIONS, RESOURCES, STATISTICS
-from exporter.api.model import Query
-from exporter.api.refusal import http_date
-from exporter.collect.evidence import DOCUMENTED_DEFAULT
-from exporter.config.durations import format_duration
-from exporter.errors import ConfigError, DeadlineError, InternalError, PollError, StateError
-from exporter.exposition.exposition import Exposition
-from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import redact
-from exporter.polling.account import AccountPoller
-from exporter.polling.threads import run_concurrently
-from exporter.tracking.database import holder
-from exporter.tracking.model import Snapshot
-from exporter.tracking.state_file import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from exporter.config.model import AccountConfig, Config, PollConfig
-    from exporter.status import ResourceStatus
-
-log = logging.getLogger(__name__)
+    from collections.abc import Iterable, Mapping
 
 OK, WARNING, PROBLEM = LEVELS = ("ok", "warning", "problem")
 """What a finding can be, from good to bad."""
 
-HOUR: Final = 3600.0
-CLOCK_TOLERANCE: Final = 60.0
-"""Seconds by which the API's clock may differ from ours without a warning."""
+
+UNKNOWN: Final = "unknown"
+"""The value of a reading that could not be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +55,66 @@ Findings: TypeAlias = tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How a server reads one point that the documentation leaves open, and how that was found.
+
+    `value` is in words, `values` has the figures for machines. Not ok is what the exporter has to work around.
+    """
+
+    point: str
+    value: str
+    how: str
+    level: str = OK
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "how", redact(self.how))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The reading for a machine."""
+        return {"reading": self.value, "how": self.how, "level": self.level, **self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How one resource of a server reads what is open, found with so many requests of at most so many."""
+
+    resource: str
+    readings: tuple[Reading, ...]
+    requests: int
+    most_requests: int
+
+    def lines(self) -> Iterable[str]:
+        """Yield the table for a person."""
+        yield (
+            f"  how this server reads what the documentation leaves open, {self.resource}"
+            f" ({self.requests} of at most {self.most_requests} requests)"
+        )
+        points = max((len(one.point) for one in self.readings), default=0)
+        values = max((len(one.value) for one in self.readings), default=0)
+        for one in self.readings:
+            point = one.point.replace("_", " ")
+            yield f"  {one.level:<8} {point:<{points}}  {one.value:<{values}}  {one.how}"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The table for a machine."""
+        return {
+            "requests": self.requests,
+            "most_requests": self.most_requests,
+            "readings": {one.point: one.document for one in self.readings},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class AccountReport:
     """What was found about one account."""
 
     account: str
     base_url: str
     findings: Findings
+    servers: tuple[Server, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,28 +128,34 @@ class Report:
 
     def count(self, level: str) -> int:
         """Return how many findings are of this level."""
-        return sum(finding.level == level for finding in self._findings())
+        return sum(found == level for found in self._levels())
 
     @property
     def level(self) -> str:
         """The worst level that was found."""
-        return max((finding.level for finding in self._findings()), key=LEVELS.index, default=OK)
+        return max(self._levels(), key=LEVELS.index, default=OK)
 
-    def _findings(self) -> Iterable[Finding]:
-        yield from self.configuration
-        yield from self.state
+    def _levels(self) -> Iterable[str]:
+        yield from (finding.level for finding in (*self.configuration, *self.state))
         for account in self.accounts:
-            yield from account.findings
+            yield from (finding.level for finding in account.findings)
+            yield from (reading.level for server in account.servers for reading in server.readings)
 
     def text(self) -> str:
         """Return the report for a person, one line for each finding."""
-        sections = [("configuration", self.configuration), ("state file", self.state)]
-        sections += [(f"account {one.account} ({one.base_url})", one.findings) for one in self.accounts]
         lines = [f"intarget-exporter {__version__}, {self._time()}"]
-        for title, findings in sections:
+        for title, findings in (("configuration", self.configuration), ("state file", self.state)):
             lines += ["", title, *(finding.line for finding in findings)]
+        for one in self.accounts:
+            lines += [
+                "",
+                f"account {one.account} ({one.base_url})",
+                *(finding.line for finding in one.findings),
+            ]
+            for server in one.servers:
+                lines += ["", *server.lines()]
         problems, warnings = self.count(PROBLEM), self.count(WARNING)
-        lines += ["", f"{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}"]
+        lines += ["", f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}"]
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
@@ -140,6 +173,7 @@ class Report:
                     "account": one.account,
                     "base_url": one.base_url,
                     "findings": [finding.document for finding in one.findings],
+                    "server": {server.resource: server.document for server in one.servers},
                 }
                 for one in self.accounts
             ],
@@ -150,356 +184,6 @@ class Report:
         return datetime.fromtimestamp(self.at, UTC).isoformat(timespec="seconds")
 
 
-def examine(config: Config, *, wall: Callable[[], float], monotonic: Callable[[], float]) -> Report:
-    """Ask and poll every account once, all at the same time, and report. Nothing is written.
-
-    `wall` gives seconds since the epoch, `monotonic` any that never jump.
-    """
-    at = wall()
-    state, state_findings = _examine_state(config, wall)
-    metrics = SelfMetrics()
-    examinations = [
-        _Examination(account, config, state=state, metrics=metrics, wall=wall, monotonic=monotonic)
-        for account in config.accounts
-    ]
-    run_concurrently(partial(one.ask, resource) for one in examinations for resource in one.poller.intervals)
-    run_concurrently(partial(one.poller.poll, resource) for one in examinations for resource in one.answers)
-    exposition = Exposition(
-        metrics,
-        per_message=config.metrics.per_message,
-        created_timestamps=config.metrics.created_timestamps,
-    )
-    exposition.publish(Snapshot(tuple(one.poller.snapshot_without_holds() for one in examinations)))
-    series = exposition.series()
-    accounts = tuple(one.report(series.get(one.account.name, 0)) for one in examinations)
-    for one in examinations:
-        one.poller.stop()
-    state.close()
-    return Report(at, _configuration(config), state_findings, accounts)
-
-
-def _configuration(config: Config) -> Findings:
-    accounts = Finding("accounts", OK, _counted(len(config.accounts), "account"))
-    return (accounts, *(Finding("setting", WARNING, warning) for warning in config.warnings))
-
-
-# The state file
-
-
-def _examine_state(config: Config, wall: Callable[[], float]) -> tuple[State, Findings]:
-    """Return a copy of the state, an empty one if it can't be read, and what was found about the file."""
-    path = config.state.path
-    if path is None:
-        text = "none is kept (state.path: null); counters begin anew at every start"
-        return State.open(None, clock=wall), (Finding("path", OK, text, values={"path": None}),)
-    findings = [Finding("path", OK, str(path), values={"path": str(path)})]
-    state: State | None = None
-    try:
-        exists = path.exists()
-        if exists:
-            state, content = _contents(path, config, wall)
-            findings.append(content)
-        else:
-            findings.append(Finding("content", OK, "doesn't exist yet; the exporter begins it"))
-        findings.append(_use(path, exists=exists))
-    except OSError as error:
-        text = (
-            f"can't be looked at ({error.strerror}); run this as the exporter's user, mend the modes of its"
-            " directory and files, or choose another state.path"
-        )
-        findings.append(Finding("access", PROBLEM, text))
-    return state or State.open(None, clock=wall), tuple(findings)
-
-
-def _loaded(path: Path, config: Config, wall: Callable[[], float]) -> State:
-    """Return a copy of the file from which every account can be loaded. Raises StateError, OSError."""
-    state = State.open_readonly(path, clock=wall)
-    try:
-        for account in config.accounts:
-            state.load(account.name, account.base_url)
-    except StateError as error:
-        state.close()
-        raise StateError(f"state file {path}: {error}") from None
-    return state
-
-
-def _contents(path: Path, config: Config, wall: Callable[[], float]) -> tuple[State | None, Finding]:
-    """Return a copy of the file, if it can be read, and what was found in it. Raises OSError."""
-    journal = Path(f"{path}-wal")
-    size = path.stat().st_size + (journal.stat().st_size if journal.exists() else 0)
-    values = {"size_bytes": size}
-    try:
-        state = _loaded(path, config, wall)
-    except StateError as error:
-        return None, Finding("content", PROBLEM, str(error), values=values)
-    text = f"readable, with the schema of this version, {_size(size)}"
-    return state, Finding("content", OK, text, values=values)
-
-
-def _use(path: Path, *, exists: bool) -> Finding:
-    """Say whether a process has the file, or could begin to use it. Raises OSError."""
-    pid = holder(path)
-    if pid is not None:
-        text = f"in use by the running exporter (pid {pid}), which is fine"
-        return Finding("use", OK, text, values={"in_use": True, "pid": pid})
-    folder = path.absolute().parent
-    values = {"in_use": False, "writable": False}
-    if not folder.is_dir():
-        text = f"the directory {folder} doesn't exist; make it, or choose another state.path"
-        return Finding("use", PROBLEM, text, values=values)
-    if not os.access(folder, os.W_OK | os.X_OK) or (exists and not os.access(path, os.W_OK)):
-        text = (
-            f"this user may not write to it and its directory {folder}; run this as the exporter's user, mend"
-            " their modes, or choose another state.path"
-        )
-        return Finding("use", PROBLEM, text, values=values)
-    return Finding("use", OK, "free, and its directory is writable", values={**values, "writable": True})
-
-
-# One account
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The answer to the small question. `ahead` is how far the API's clock is ahead, if it told the time."""
-
-    rows: int
-    seconds: float
-    ahead: float | None
-    unknown: frozenset[str]
-
-
-class _Examination:
-    """Asks one account, and says what was found. `ask` and `poller.poll` may run at the same time."""
-
-    def __init__(
-        self,
-        account: AccountConfig,
-        config: Config,
-        *,
-        state: State,
-        metrics: SelfMetrics,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self.account = account
-        self._config = config
-        self._wall = wall
-        self.poller = AccountPoller(
-            account,
-            config,
-            state=state,
-            metrics=metrics,
-            publish=lambda _: None,
-            wall=wall,
-            monotonic=monotonic,
-            save=False,
-        )
-        self.answers: dict[str, _Answer] = {}
-        self._failures: dict[str, PollError] = {}
-        self._asked: dict[str, float] = {}
-
-    def ask(self, resource: str) -> None:
-        """Ask for a page of what started within the last hour."""
-        now = math.floor(self._wall())
-        query = Query(start_from=now - 3600, start_to=now, per_page=DOCUMENTED_DEFAULT)
-        try:
-            reply, page = self.poller.ask(resource, query)
-            date = http_date(reply.headers.get("date", ""))
-            # A Date has whole seconds; it was most probably written in the middle of the request
-            ahead = None if date is None else date + 0.5 - (self._wall() - reply.seconds / 2)
-            self.answers[resource] = _Answer(page.size, reply.seconds, ahead, page.unknown)
-        except PollError as error:
-            self._failures[resource] = error
-        except Exception as error:
-            log.exception("the question failed by a fault of the exporter")
-            self._failures[resource] = InternalError(f"{type(error).__name__}; report this, with the log above")
-        self._asked[resource] = self._status(resource).requests_per_hour
-
-    def report(self, series: int) -> AccountReport:
-        """Say what was found; `series` is how many the account has."""
-        findings = [self._token()]
-        for resource in RESOURCES:
-            findings += self._resource(resource)
-        findings += [*self._clock(), self._campaigns(series), self._requests()]
-        return AccountReport(self.account.name, self.account.base_url, tuple(findings))
-
-    def _status(self, resource: str) -> ResourceStatus:
-        return next(one for one in self.poller.status().resources if one.resource == resource)
-
-    def _polled_with(self, resource: str) -> int:
-        """Return how many requests the poll made: all within the last hour but those of the question."""
-        return round(self._status(resource).requests_per_hour - self._asked[resource])
-
-    def _token(self) -> Finding:
-        try:
-            self.account.read_token()
-        except ConfigError as error:
-            return Finding("token", PROBLEM, f"{error}; put it there, or configure where it is")
-        return Finding("token", OK, "can be read")
-
-    def _resource(self, resource: str) -> list[Finding]:
-        if resource not in self.poller.intervals:
-            return [Finding("question", OK, "not asked: poll.conversions_every is null", resource)]
-        if resource in self._failures:
-            error = self._failures[resource]
-            values = {"accepted": False, "reason": error.reason}
-            return [Finding("question", PROBLEM, str(error), resource, values)]
-        return [
-            self._answered(resource),
-            self._poll(resource),
-            self._page_cap(resource),
-            *self._drift(resource),
-        ]
-
-    def _answered(self, resource: str) -> Finding:
-        answer, timeout = self.answers[resource], self._config.api.timeout
-        values = {"accepted": True, "latency_seconds": round(answer.seconds, 3)}
-        text = f"token accepted, answered in {answer.seconds:.3f} s"
-        if answer.seconds > timeout / 2:
-            text += f", which is close to api.timeout ({format_duration(timeout)}); raise that"
-            return Finding("question", WARNING, text, resource, values)
-        failed = round(self._asked[resource]) - 1
-        if failed:
-            text += (
-                f", but only after {_counted(failed, 'failed attempt')}; run this again, and check the network"
-            )
-            return Finding("question", WARNING, text, resource, {**values, "failed_attempts": failed})
-        return Finding("question", OK, text, resource, values)
-
-    def _poll(self, resource: str) -> Finding:
-        status, requests = self._status(resource), self._polled_with(resource)
-        seconds = status.last_duration or 0.0
-        values: dict[str, Any] = {"seconds": round(seconds, 3), "requests": requests, "reason": status.reason}
-        done = f"{_counted(requests, 'request')} in {seconds:.1f} s"
-        if status.error is None:
-            return Finding("poll", OK, f"succeeded with {done}", resource, values)
-        if status.reason == DeadlineError.reason:
-            text = (
-                f"not finished: {done} did not suffice for all campaigns. A running exporter goes on from there"
-                " with its next poll; if it never gets through, raise api.deadline or api.requests_per_second"
-            )
-            return Finding("poll", WARNING, text, resource, values)
-        return Finding("poll", PROBLEM, f"failed after {done}: {status.error}", resource, values)
-
-    def _page_cap(self, resource: str) -> Finding:
-        status, asked = self._status(resource), self._config.api.per_page
-        values = {"page_cap": status.page_cap, "per_page": asked, "incomplete": status.incomplete}
-        text = f"{status.page_cap} (api.per_page asks for {asked})"
-        if status.incomplete and status.error is None:
-            text += (
-                "; there may be rows that could not be read: raise api.per_page, or ask InTarget for its"
-                " largest value"
-            )
-            return Finding("page_cap", WARNING, text, resource, values)
-        return Finding("page_cap", OK, text, resource, values)
-
-    def _drift(self, resource: str) -> list[Finding]:
-        unknown = len(self.answers[resource].unknown)
-        if not unknown:
-            return []
-        text = (
-            f"the answers have {_counted(unknown, 'field')} that InTarget's documentation doesn't; the metrics"
-            " are right, but look for a newer version of the exporter"
-        )
-        return [Finding("fields", WARNING, text, resource, {"unknown_fields": unknown})]
-
-    def _clock(self) -> list[Finding]:
-        if not self.answers:
-            return []  # nothing to compare with, and that is told already
-        told = [answer.ahead for answer in self.answers.values() if answer.ahead is not None]
-        if not told:
-            text = "the API's answers have no date to compare with; check this machine's clock with timedatectl"
-            return [Finding("clock", WARNING, text, values={"ahead_seconds": None})]
-        ahead = min(told, key=abs)
-        values = {"ahead_seconds": round(ahead, 1)}
-        direction = "ahead of" if ahead > 0 else "behind"
-        text = f"the API's is {abs(ahead):.0f} s {direction} this machine's"
-        if abs(ahead) > CLOCK_TOLERANCE:
-            text += "; check this one with timedatectl, and if it is right tell InTarget"
-            return [Finding("clock", WARNING, text, values=values)]
-        if abs(ahead) < 1:
-            text = "the API's agrees with this machine's"
-        return [Finding("clock", OK, text, values=values)]
-
-    def _campaigns(self, series: int) -> Finding:
-        window = format_duration(self._config.poll.window)
-        if not self._succeeded(STATISTICS):
-            text = "not known, since the statistics were not read to the end; see above"
-            return Finding("campaigns", WARNING, text, values={"campaigns": None, "series": None})
-        status = self.poller.status()
-        values = {"campaigns": status.campaigns, "series": series, "dropped": status.dropped}
-        text = f"{_counted(status.campaigns, 'campaign')}, {series} series"
-        if status.dropped:
-            text += f"; {status.dropped} more are not exported: raise metrics.max_campaigns if they matter"
-            return Finding("campaigns", WARNING, text, values=values)
-        if not status.campaigns:
-            text += (
-                f"; if some did start within poll.window ({window}), the token is another account's: check it"
-            )
-            return Finding("campaigns", WARNING, text, values=values)
-        return Finding("campaigns", OK, text, values=values)
-
-    def _succeeded(self, resource: str) -> bool:
-        return resource in self.answers and self._status(resource).error is None
-
-    def _requests(self) -> Finding:
-        poll, limit = self._config.poll, self._config.api.requests_per_second * HOUR
-        if not all(self._succeeded(resource) for resource in self.poller.intervals):
-            text = "not estimated, since not all polls succeeded; see above"
-            return Finding("requests", WARNING, text, values={"requests_per_hour": None})
-        now = self._wall()
-        ages = {one.campaign_id: now - one.start for one in self.poller.snapshot_without_holds().campaigns}
-        requests = self._polled_with(STATISTICS)
-        hourly = statistics_per_hour(poll, requests, tuple(ages.values()))
-        text = (
-            f"the {requests} of this poll of the statistics, shared among the ages in poll.refresh"
-            " by their campaigns, at least 1 each, at their intervals"
-        )
-        if poll.conversions_every is not None:
-            count = self._polled_with(CONVERSIONS)
-            hourly += count * HOUR / poll.conversions_every
-            text += f", and the {count} of the conversions every {format_duration(poll.conversions_every)}"
-        values = {"requests_per_hour": round(hourly)}
-        text = f"about {round(hourly)} an hour in the steady state: {text}"
-        if hourly > limit:
-            text += (
-                f". api.requests_per_second allows {round(limit)}, so polls will lag: raise it if InTarget"
-                " agrees, or lengthen the intervals"
-            )
-            return Finding("requests", WARNING, text, values=values)
-        return Finding("requests", OK, text, values=values)
-
-
-def statistics_per_hour(poll: PollConfig, requests: int, ages: Sequence[float]) -> float:
-    """Estimate how many requests an hour the statistics cost, from a poll of everything that took `requests`.
-
-    `ages` are the campaigns', in seconds. Each tier of `poll.refresh` is taken to cost its campaigns' share of
-    the requests, and at least one; so are the campaigns older than the window, with the search for them. That
-    is rather too much: a poll that knows the page cap, and where the campaigns are, needs fewer requests.
-    """
-    intervals: list[tuple[float, float]] = []
-    for index, tier in enumerate(poll.refresh):
-        last = index == len(poll.refresh) - 1
-        intervals.append((poll.window if last else min(tier.younger_than, poll.window), tier.every))
-        if intervals[-1][0] >= poll.window:
-            break
-    if poll.still_sending is not None:
-        intervals.append((math.inf, poll.still_sending.every))
-    hourly, younger = 0.0, -math.inf
-    for oldest, every in intervals:
-        share = sum(younger < age <= oldest for age in ages) / max(1, len(ages))
-        hourly += max(1.0, requests * share) * HOUR / every
-        younger = oldest
-    return hourly
-
-
-# Words
-
-
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return ``1 row``, ``2 rows``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1024:.0f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"

@@ -18,6 +18,7 @@ from exporter.simulator.model import (
     Goal,
     Timeline,
 )
+from exporter.simulator.replay import Replay
 from exporter.simulator.scenarios import SCENARIOS, Incident, Looseness, Scenario
 from exporter.simulator.server import RunningServer, serve
 from exporter.simulator.service import DEMO_SPEED, DEMO_TOKEN, Answer, Asked, Simulator, demo
@@ -43,6 +44,7 @@ __all__ = [
     "Goal",
     "Incident",
     "Looseness",
+    "Replay",
     "RunningServer",
     "Scenario",
     "Simulator",

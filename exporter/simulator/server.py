@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from collections import Counter, deque
     from types import TracebackType
 
+    from exporter.simulator.replay import Replay
     from exporter.simulator.service import Answer, Asked, Simulator
 
 _IDLE_SECONDS: Final = 120.0
 _DRIPS_PER_SECOND: Final = 10
 _CLOSING_SECONDS: Final = 10.0
+Service: TypeAlias = "Simulator | Replay"
 _Request: TypeAlias = "socket.socket | tuple[bytes, socket.socket]"
 
 
 class RunningServer:
     """A simulator that is being served. Close it, or use it as a context manager."""
 
-    def __init__(self, simulator: Simulator, host: str, port: int) -> None:
+    def __init__(self, simulator: Service, host: str, port: int) -> None:
         self.simulator = simulator
         self._server = _Server((host, port), simulator)
         self.host, self.port = self._server.server_address[:2]
@@ -69,7 +71,7 @@ class RunningServer:
         self.close()
 
 
-def serve(simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
+def serve(simulator: Service, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
     """Serve the simulator on a thread of its own; port 0 lets the kernel choose.
 
     Raises OSError if the address can't be had.
@@ -82,7 +84,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], simulator: Simulator) -> None:
+    def __init__(self, address: tuple[str, int], simulator: Service) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self.simulator = simulator

@@ -225,9 +225,9 @@ class Simulator:
     def _answer(self, path: str, query: str, now: float) -> Answer:
         endpoint = PATHS.get(path)
         if endpoint is None:
-            return _error(404, "Not Found", "Page not found.")
+            return refusal(404, "Not Found", "Page not found.")
         if len(path) + len(query) >= self.looseness.longest_target:
-            return _error(414, "URI Too Long", "The request is too long.")
+            return refusal(414, "URI Too Long", "The request is too long.")
         self._number += 1
         self.requests[endpoint] += 1
         asked = Asked(self._number, endpoint)
@@ -239,7 +239,7 @@ class Simulator:
             asked = _read(asked, parameters, self.looseness)
             _refuse(asked, self.looseness, now)
         except _RefusedError as refused:
-            answer = _error(refused.status, http.HTTPStatus(refused.status).phrase, str(refused))
+            answer = refusal(refused.status, http.HTTPStatus(refused.status).phrase, str(refused))
             rows = 0
         else:
             answer, rows = self._page(asked, fault, now)
@@ -470,7 +470,8 @@ def _channel(campaign: Campaign, message: Message) -> str:
     return message.channel or campaign.channel
 
 
-def _error(status: int, name: str, message: str) -> Answer:
+def refusal(status: int, name: str, message: str) -> Answer:
+    """Return an error as the service words it."""
     body = {"name": name, "message": message, "code": 0, "status": status}
     return Answer(status, json.dumps(body).encode())
 
@@ -553,12 +554,12 @@ def _positive(parameters: Mapping[str, list[str]], name: str | None, default: in
 
 
 _REPLACED: Final[Mapping[FaultKind, Answer]] = {
-    "server_error": _error(500, "Internal Server Error", "An internal server error occurred."),
-    "unauthorized": _error(401, "Unauthorized", "Your request was made with invalid credentials."),
-    "forbidden": _error(403, "Forbidden", "You are not allowed to perform this action."),
+    "server_error": refusal(500, "Internal Server Error", "An internal server error occurred."),
+    "unauthorized": refusal(401, "Unauthorized", "Your request was made with invalid credentials."),
+    "forbidden": refusal(403, "Forbidden", "You are not allowed to perform this action."),
     "redirect": Answer(302, b"", (_HTML, ("Location", "/login"))),
     "html200": Answer(200, b"<!doctype html><title>Maintenance</title><h1>Back soon</h1>", (_HTML,)),
-    "error200": replace(_error(500, "Error", "Something went wrong."), status=200),
+    "error200": replace(refusal(500, "Error", "Something went wrong."), status=200),
     "number200": Answer(200, b"0"),
 }
 """Answers that take the place of the right one."""
@@ -569,7 +570,7 @@ def _spoil(answer: Answer, fault: Fault) -> Answer:
     if fault.kind in _REPLACED:
         return _REPLACED[fault.kind]
     if fault.kind == "rate_limited":
-        refused = _error(429, "Too Many Requests", "Rate limit exceeded.")
+        refused = refusal(429, "Too Many Requests", "Rate limit exceeded.")
         return replace(refused, headers=(_JSON, ("Retry-After", str(math.ceil(fault.seconds)))))
     if fault.kind == "cut_json":
         return replace(answer, body=answer.body[: len(answer.body) // 2])
