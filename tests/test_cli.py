@@ -503,7 +503,7 @@ def test_doctor(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         examined.append([account.name for account in config.accounts])
         return doctor.Report(0.0, (doctor.Finding("accounts", next(levels), "two"),), (), ())
 
-    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setattr(cli, "examine", examine)
     assert 0 == run("doctor", "--config.file", file)
     assert "  ok       accounts: two\n" in capsys.readouterr().out
     assert 0 == run("doctor", "--config.file", file, "--account=other", "--output=json")
@@ -529,7 +529,7 @@ def test_doctor_logs_only_errors(file: str, monkeypatch: pytest.MonkeyPatch) -> 
     """The report says it all, unless a level is asked for."""
     given: list[str] = []
     monkeypatch.setattr(cli.logs, "setup", lambda level, _form: given.append(level))
-    monkeypatch.setattr(doctor, "examine", lambda _config, **_: doctor.Report(0.0, (), (), ()))
+    monkeypatch.setattr(cli, "examine", lambda _config, **_: doctor.Report(0.0, (), (), ()))
     run("doctor", "--config.file", file)
     run("doctor", "--config.file", file, "--log.level=info")
     assert ["error", "info"] == given

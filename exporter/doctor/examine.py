@@ -77,6 +77,7 @@ def examine(
         for account in config.accounts
     ]
     run_concurrently(partial(one.ask, resource) for one in examinations for resource in one.poller.intervals)
+    run_concurrently(partial(one.learn, resource) for one in examinations for resource in one.answers)
     run_concurrently(partial(one.poller.poll, resource) for one in examinations for resource in one.answers)
     exposition = Exposition(
         metrics,
@@ -155,14 +156,12 @@ class AccountExamination:
         return self.recorder
 
     def ask(self, resource: str) -> None:
-        """Ask for a page of what started within the last hour; if that succeeds, learn how the server reads."""
+        """Ask for a page of what started within the last hour."""
         self._ask(resource)
-        if resource in self.answers:
-            self._failed_attempts[resource] = round(self._status(resource).requests_per_hour) - 1
-            self._learn(resource)
-        self._asked[resource] = self._status(resource).requests_per_hour
+        self._failed_attempts[resource] = round(self._status(resource).requests_per_hour) - 1
 
-    def _learn(self, resource: str) -> None:
+    def learn(self, resource: str) -> None:
+        """Find out how the server reads what is open."""
         read = statistics_reader() if resource == STATISTICS else conversions_reader()
 
         def put(query: Query) -> tuple[Reply, Page[Any]]:
@@ -182,6 +181,7 @@ class AccountExamination:
             log.exception("the server could not be looked at, by a fault of the exporter")
             readings = ()
         self._servers[resource] = Server(resource, readings, reader.requests, MOST_REQUESTS)
+        self._asked[resource] = self._status(resource).requests_per_hour
 
     def _ask(self, resource: str) -> None:
         now = math.floor(self._wall())
