@@ -184,8 +184,7 @@ def _read(recording: str) -> Any:  # noqa: ANN401 - any JSON
     try:
         return json.loads(recording)
     except (ValueError, RecursionError):
-        document = None
-    return document
+        return None
 
 
 def _split(path: str, parameters: Parameters) -> tuple[tuple[object, ...], tuple[float, ...]]:
