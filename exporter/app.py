@@ -76,6 +76,8 @@ class App:
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading = threading.Lock()
+        self._state_problem: str | None = None
+        self._reload_problem: str | None = None
 
     def _checked(self) -> Config:
         """Return the configuration of this shard; raises ConfigError, also for tokens that can't be read."""
@@ -140,6 +142,7 @@ class App:
         except StateLockedError:
             raise
         except StateError as error:
+            self._state_problem = str(error)
             self._metrics.state_save_failed()
             log.error("polling without a state file", extra=fields(error=str(error)))  # noqa: TRY400 - says it all
             return State.open(None, clock=self._wall)
@@ -148,6 +151,8 @@ class App:
         path = self._config.state.path
         return ExporterStatus(
             state_path=None if path is None else str(path),
+            state_problem=self._state_problem,
+            reload_problem=self._reload_problem,
             shard=self._options.shard,
             total_shards=self._options.total_shards,
         )
@@ -211,6 +216,7 @@ class App:
             try:
                 config = self._checked()
             except ConfigError as error:
+                self._reload_problem = "; ".join(error.faults)
                 self._metrics.config_reloaded(False, self._wall())  # noqa: FBT003 - the metric's value
                 message = "configuration reload failed, keeping the previous one"
                 log.error(message, extra=fields(faults="; ".join(error.faults)))  # noqa: TRY400 - says it all
@@ -224,6 +230,7 @@ class App:
             same = config.metrics == self._config.metrics
             self._accounts.poll(config, self._accounts.exposition if same else self._new_exposition(config))
             self._config = config
+            self._reload_problem = None
             self._metrics.config_reloaded(True, self._wall())  # noqa: FBT003 - the metric's value
             log.info("configuration reloaded", extra=fields(changes=" ".join(changes) or "none"))
 

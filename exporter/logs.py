@@ -25,6 +25,8 @@ FORMATS: Final = ("logfmt", "json")
 REDACTED: Final = "***"
 SHORTEST_SECRET: Final = 4
 """Shorter secrets would black out half the log; they are taken out only where they stand as a parameter."""
+KEPT_SECRETS: Final = 8
+"""How many secrets of one owner are kept: those in use, and the last that were."""
 
 # Two lines at INFO for every job run; a traceback with the URL at WARNING for every header that isn't one.
 _CHATTY: Final = {"apscheduler": logging.WARNING, "urllib3.connection": logging.ERROR}
@@ -51,24 +53,32 @@ _Value: TypeAlias = str | int | float | bool | None
 
 
 class _Secrets:
-    """The registered secrets, as one pattern of all the forms in which they may appear."""
+    """The registered secrets, as one pattern of all the forms in which they may appear.
+
+    Of each owner only the last few are kept: a token that was rotated long ago opens nothing any more, and
+    every log line pays for each that is kept.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forms: set[str] = set()
+        self._by_owner: dict[str, dict[str, set[str]]] = {}
         self._pattern: re.Pattern[str] | None = None
 
-    def add(self, value: str) -> None:
+    def add(self, value: str, owner: str = "") -> None:
         if len(value) < SHORTEST_SECRET:
             return
-        forms = _forms(value)
         with self._lock:
-            if forms <= self._forms:
-                return
-            self._forms |= forms
-            # Longest first, or a secret that begins like another one would leave its tail.
-            longest_first = sorted(self._forms, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            kept = self._by_owner.setdefault(owner, {})
+            known = value in kept or any(value in others for others in self._by_owner.values())
+            kept[value] = kept.pop(value) if value in kept else _forms(value)  # the newest is last
+            while len(kept) > KEPT_SECRETS:
+                del kept[next(iter(kept))]
+            if not known:
+                forms = {
+                    form for values in self._by_owner.values() for some in values.values() for form in some
+                }
+                # Longest first, or a secret that begins like another one would leave its tail.
+                self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
 
     def remove(self, text: str) -> str:
         pattern = self._pattern
@@ -88,12 +98,13 @@ def _forms(value: str) -> set[str]:
 _secrets = _Secrets()
 
 
-def register_secret(value: str) -> None:
+def register_secret(value: str, owner: str = "") -> None:
     """Take `value` out of everything logged from now on. Thread-safe.
 
-    A value of fewer than `SHORTEST_SECRET` characters is left to the pattern ``access-token=…``.
+    Of one `owner`, such as an account, the last `KEPT_SECRETS` are kept. A value of fewer than
+    `SHORTEST_SECRET` characters is left to the pattern ``access-token=…``.
     """
-    _secrets.add(value)
+    _secrets.add(value, owner)
 
 
 def redact(text: str) -> str:

@@ -182,7 +182,9 @@ def lively() -> Site:
                 ("Longest range", "7 days"),
             ),
         ),
-        account("seasonal", resource(failed_jobs={"senders": "no answer within 30 seconds"}), campaigns=12),
+        account(
+            "seasonal", resource(failed_jobs={"still sending": "no answer within 30 seconds"}), campaigns=12
+        ),
         account(
             "brand/zwei",
             resource(incomplete=True, page_cap="10", requests_per_hour=812.0),

@@ -172,6 +172,8 @@ def test_polling_without_a_usable_state(site: Site, caplog: pytest.LogCaptureFix
         "intarget_state_save_failures_total"
     )
     assert "polling without a state file" in caplog.text
+    assert str(site.path / "missing" / "state.db") == one._status().state_path
+    assert one._status().state_problem
     site.write(state={"path": str(site.path / "state.db")})
     owner = State.open(site.path / "state.db", clock=time.time)
     with pytest.raises(StateLockedError, match="another running process"):
@@ -471,6 +473,7 @@ def test_a_bad_file_changes_nothing(site: Site) -> None:
         assert "api.retries" in text
         assert "sEcReT" not in text + program.output
         assert 0 == program.value("intarget_config_last_reload_successful")
+        assert "reload failed" in program.get("/")[1]
         before = server.api.count()
         until(lambda: server.api.count() > before, "polls go on")
         site.file.write_text(good.replace(f"access_token: {TOKEN}", "access_token_file: /nowhere/token"))
@@ -480,6 +483,7 @@ def test_a_bad_file_changes_nothing(site: Site) -> None:
         site.file.write_text(good)
         assert 200 == program.get("/-/reload", "POST")[0]
         assert 1 == program.value("intarget_config_last_reload_successful")
+        assert "reload failed" not in program.get("/")[1]
 
 
 @pytest.mark.e2e

@@ -435,7 +435,8 @@ def test_registering_from_threads() -> None:
     secrets = [f"secret-number-{number}-of-many" for number in range(200)]
     threads = [
         threading.Thread(
-            target=lambda part: [register_secret(secret) for secret in part], args=(secrets[start::4],)
+            target=lambda part: [register_secret(secret, secret) for secret in part],
+            args=(secrets[start::4],),
         )
         for start in range(4)
     ]
@@ -445,6 +446,17 @@ def test_registering_from_threads() -> None:
         thread.join()
 
     assert " ".join(["***"] * 200) == redact(" ".join(secrets))
+
+
+def test_rotated_secrets_are_let_go() -> None:
+    """Of each owner the last few are kept, so that a log line costs no more with time."""
+    for day in range(1000):
+        register_secret(f"token-of-day-{day:04}", "main")
+        register_secret("token-of-the-other", "other")
+
+    kept = [day for day in range(1000) if redact(f"token-of-day-{day:04}") == "***"]
+    assert list(range(1000 - logs.KEPT_SECRETS, 1000)) == kept
+    assert "***" == redact("token-of-the-other")
 
 
 # Ways around the formatter

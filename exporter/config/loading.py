@@ -224,7 +224,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 def _register_secrets(config: Config) -> None:
     for account in config.accounts:
         if account.access_token is not None:
-            register_secret(account.access_token.get_secret_value())
+            register_secret(account.access_token.get_secret_value(), account.name)
     if config.api.proxy is not None:
         proxy = config.api.proxy.get_secret_value()
         register_secret(proxy)

@@ -135,7 +135,7 @@ class AccountConfig(Section):
         else:
             raise self._token_error("access_token_file", "no token is configured")
         token = token.strip()
-        register_secret(token)
+        register_secret(token, self.name)
         try:
             return _readable_token(token)
         except ValueError as error:

@@ -114,6 +114,7 @@ def status(frame: Frame, exporter: ExporterStatus, accounts: Sequence[AccountSta
         exporter=exporter,
         state_file=_state_file(exporter),
         accounts=views,
+        jobs=_JOBS,
         summary=summary,
     )
 
@@ -167,6 +168,14 @@ def campaign_not_found(frame: Frame) -> str:
 def configuration(frame: Frame, text: str) -> str:
     """Return ``/config`` with the configuration in force, whose secrets are masked already."""
     return _render("config.html", frame, here="config", configuration=text)
+
+
+_JOBS: Final = {
+    "still sending": "the search for older campaigns that still send",
+    "old campaigns": "reading older campaigns that still send",
+    "moved campaigns": "reading campaigns whose start moved",
+}
+"""How people call the parts of a poll that may fail on their own."""
 
 
 def _account_state(account: AccountStatus) -> tuple[str, str]:

@@ -346,13 +346,16 @@ def test_status_tells_of_parts_shards_and_what_was_learned() -> None:
     """A part of a poll that failed, the search for older campaigns, the shard, the server's habits."""
     status = account(
         "main",
-        resource(failed_jobs={"senders": "the search timed out"}, notes=("3 older campaigns still send",)),
+        resource(
+            failed_jobs={"still sending": "the search timed out"}, notes=("3 older campaigns still send",)
+        ),
         learned=(("Zone of the filters", "UTC+03:00"),),
     )
     text = Parsed(views.status(FRAME, ExporterStatus(shard=1, total_shards=3), [status])).text
     for expected in (
         "1 partly failing",
-        "A part of the last poll of statistics failed, senders: the search timed out",
+        "A part of the last poll of statistics failed: the search for older campaigns that still send: ",
+        "the search timed out",
         "3 older campaigns still send",
         "Zone of the filters UTC+03:00",
         "Shard 2 of 3",
