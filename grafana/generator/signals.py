@@ -33,7 +33,7 @@ LINKS: Final = Links(grafana="http://localhost:3000", runbook="runbook.md")
 class LimitedRatio:
     """A ratio that InTarget limits, and how it is judged.
 
-    `events` / `messages` are names of counters without their prefix. `late` is how long events may come after
+    `events` / `messages` are fields of the API. `late` is how long events may come after
     the message that caused them: messages count that much longer than events. `carried` is the share of a
     campaign's usual events that its earlier messages still bring within a window. `quiet_after` is how long a
     campaign may have neither sent nor had an event until its alert ends.
@@ -63,14 +63,14 @@ BOUNCE: Final = LimitedRatio(
     signal="bounce",
     limit=BOUNCE_LIMIT,
     channel=LIMITED_CHANNEL,
-    events="messages_bounced",
-    messages="messages_sent",
+    events="bounced",
+    messages="sent",
     verb="sent",
     noun="bounces",
     least_messages=100,
     late="24h",
     carried=0.2,
-    quiet_after="6h",
+    quiet_after="12h",
     advice="drop the addresses that bounced, and find out where the list came from",
     account_advice="Drop the addresses that bounced, and find out where the lists came from.",
 )
@@ -78,14 +78,14 @@ COMPLAINT: Final = LimitedRatio(
     signal="complaint",
     limit=COMPLAINT_LIMIT,
     channel=LIMITED_CHANNEL,
-    events="complaints",
-    messages="messages_delivered",
+    events="complaint",
+    messages="delivered",
     verb="delivered",
     noun="complaints",
     least_messages=1000,
     late="72h",
     carried=1.0,
-    quiet_after="6h",
+    quiet_after="12h",
     advice="check who was written to and whether they had agreed",
     account_advice="Check who was written to, whether they had agreed, and whether the unsubscribe link works.",
 )
@@ -96,14 +96,15 @@ LIMITS: Final = {ratio.signal: ratio for ratio in LIMITED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certainty:
-    """Standard errors between a ratio and its lower bound, by what is judged and how loudly."""
+    """Standard errors between a ratio and its lower bound, by what is judged."""
 
     campaign: float
     account: float
-    account_warning: float
 
 
-CERTAINTY: Final = Certainty(campaign=3.5, account=2.5, account_warning=2.0)
+CERTAINTY: Final = Certainty(campaign=3.5, account=2.5)
+NEWS: Final = "6h"
+"""For how long an alert speaks of a campaign that sends no more, but has only now proven bad."""
 LEAST_EVENTS: Final = 3
 """Three events are the least that is a pattern and no accident."""
 
@@ -129,8 +130,8 @@ SPIKES: Final = (
     Spike(
         alert="InTargetBounceSpike",
         signal="bounce",
-        events=("messages_bounced",),
-        messages="messages_sent",
+        events=("bounced",),
+        messages="sent",
         window="1h",
         memory="2h",
         factor=3,
@@ -143,8 +144,8 @@ SPIKES: Final = (
     Spike(
         alert="InTargetComplaintSpike",
         signal="complaint",
-        events=("complaints",),
-        messages="messages_delivered",
+        events=("complaint",),
+        messages="delivered",
         window="24h",
         memory="72h",
         factor=3,
@@ -156,8 +157,8 @@ SPIKES: Final = (
     Spike(
         alert="InTargetUnsubscribeSpike",
         signal="unsubscribe",
-        events=("unsubscribes",),
-        messages="messages_delivered",
+        events=("unsubscribed",),
+        messages="delivered",
         window="24h",
         memory="72h",
         factor=2.5,
@@ -169,8 +170,8 @@ SPIKES: Final = (
     Spike(
         alert="InTargetFailureSpike",
         signal="delivery",
-        events=("messages_failed", "messages_rejected"),
-        messages="messages_sent",
+        events=("failed", "rejected"),
+        messages="sent",
         window="1h",
         memory="2h",
         factor=3,
@@ -206,9 +207,13 @@ class Silence:
 
 SILENCES: Final = (
     Silence(window="4h", pause="2h"),
-    Silence(window="12h", pause="6h"),
+    Silence(window="8h", pause="4h"),
+    Silence(window="16h", pause="8h"),
     Silence(window="24h", pause="12h"),
 )
+SILENCE_MEMORY: Final = "13d"
+SILENCE_HISTORY: Final = "4d"
+"""Nothing is called unusual that was watched for less."""
 
 SENDS_NOTHING_AFTER: Final = 12 * 3600
 """Seconds after its start from which a campaign that has sent nothing is reported."""

@@ -1,4 +1,4 @@
-"""How often the campaign alert is wrong, exactly: ``python -m tests.rules.false_alarms``.
+"""How often the campaign alert is wrong, exactly: ``python -m grafana.rules.analysis.false_alarms``.
 
 A campaign is looked at after every poll, so it has thousands of occasions to look bad by chance. This works
 out, by following the distribution of its number of events from look to look, the probability that the lower
@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 LIMITS = {"bounce": 0.05, "complaint": 0.0005}
+_NEGLIGIBLE = 1e-15
 LOOKS = {"burst of 1 h": 12, "drip over a day": 288, "drip over 14 d": 4032}
 
 
@@ -78,7 +79,7 @@ def ever_crosses(
             mass = mass[: max(edge, 0)]
         if not len(mass):
             return crossed
-        kept = np.flatnonzero(mass > 1e-15)
+        kept = np.flatnonzero(mass > _NEGLIGIBLE)
         if not len(kept):
             return crossed
         mass, offset = mass[kept[0] : kept[-1] + 1], offset + int(kept[0])
