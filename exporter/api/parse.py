@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic
@@ -17,11 +18,12 @@ from exporter.errors import BadResponseError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from exporter.api.model import Count, Reply
+    from exporter.api.model import Count, Reply, Row
     from exporter.api.values import Raw
 
-MOST_KEPT: Final = 100_000
-"""Rows that a reader keeps at most; then it begins anew."""
+KEPT_FOR: Final = 4
+"""A row that doesn't come again while all others come so many times, on average, is no longer kept."""
+_LEAST_READ: Final = 1000
 
 _TOTAL_HEADERS: Final = ("x-pagination-total-count", "x-total-count", "x-total", "x-pagination-total")
 _LONGEST_TOTAL: Final = 16
@@ -45,15 +47,22 @@ class _Parsed(Generic[R]):
 class Reader(Generic[R]):
     """Reads the answers of one resource.
 
-    A row that comes again byte by byte isn't parsed again, and is the same object as before. Safe to use from
-    several threads.
+    A row that comes again byte by byte isn't parsed again, and is the same object as before; rows that don't
+    come any more are forgotten. Safe to use from several threads.
     """
 
     def __init__(self, resource: str, read: Callable[[Raw, list[str]], R]) -> None:
         self._known = frozenset(FIELDS[resource])
         self._read = read
-        self._parsed: dict[bytes, _Parsed[R]] = {}
+        self._lock = threading.Lock()
+        self._recent: dict[bytes, _Parsed[R]] = {}
+        self._older: dict[bytes, _Parsed[R]] = {}  # not seen since `_read_rows` began to count
         self._latest: dict[Hashable, bytes] = {}
+        self._read_rows = 0
+
+    def __len__(self) -> int:
+        """Return how many rows are kept."""
+        return len(self._recent) + len(self._older)
 
     def __call__(self, reply: Reply) -> Page[R]:
         """Read one answer. Raises BadResponseError if it is none, or has rows of which none is readable."""
@@ -62,8 +71,10 @@ class Reader(Generic[R]):
         invalid: Counter[str] = Counter()
         unknown: set[str] = set()
         last_fault = ""
-        for index, content in enumerate(contents):
-            parsed = self._parsed.get(content) or self._parse(content)
+        with self._lock:
+            found = [self._recent.get(content) or self._find(content) for content in contents]
+            self._forget(len(contents))
+        for index, parsed in enumerate(found):
             if parsed.row is None:
                 last_fault = f"$[{index}].{parsed.invalid[-1]}"
             else:
@@ -84,6 +95,21 @@ class Reader(Generic[R]):
             unknown=frozenset(unknown),
         )
 
+    def _find(self, content: bytes) -> _Parsed[R]:
+        """Return a row that was read before, or parse it."""
+        parsed = self._older.pop(content, None)
+        if parsed is None:
+            parsed = self._parse(content)
+        if parsed.row is not None:
+            message = _message(parsed.row)
+            before = self._latest.get(message)
+            if before is not None and before != content:  # it has taken the place of what was read before
+                self._recent.pop(before, None)
+                self._older.pop(before, None)
+            self._latest[message] = content
+            self._recent[content] = parsed
+        return parsed
+
     def _parse(self, content: bytes) -> _Parsed[R]:
         raw = _decode(content)
         if not isinstance(raw, dict):
@@ -94,20 +120,23 @@ class Reader(Generic[R]):
             row = self._read(raw, invalid)
         except _UnreadableRow as fault:
             return _Parsed(None, (*invalid, fault.args[0]), unknown)
-        parsed = _Parsed(row, tuple(invalid), unknown)
-        self._keep(content, parsed, (row.group, row.title))
-        return parsed
+        return _Parsed(row, tuple(invalid), unknown)
 
-    def _keep(self, content: bytes, parsed: _Parsed[R], message: Hashable) -> None:
-        """Keep the row in the place of what was last read of the same message."""
-        if len(self._parsed) >= MOST_KEPT:
-            self._parsed.clear()
-            self._latest.clear()
-        before = self._latest.get(message)
-        if before is not None:
-            self._parsed.pop(before, None)
-        self._latest[message] = content
-        self._parsed[content] = parsed
+    def _forget(self, read: int) -> None:
+        """Forget the rows that haven't come for long."""
+        self._read_rows += read
+        if self._read_rows < KEPT_FOR * len(self._recent) + _LEAST_READ:
+            return
+        for content, parsed in self._older.items():
+            if parsed.row is not None and self._latest.get(_message(parsed.row)) == content:
+                del self._latest[_message(parsed.row)]
+        self._older, self._recent = self._recent, {}
+        self._read_rows = 0
+
+
+def _message(row: Row) -> Hashable:
+    """Return what a row is about: one message."""
+    return row.group, row.title
 
 
 def statistics_reader() -> Reader[MessageStats]:

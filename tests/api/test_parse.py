@@ -495,15 +495,18 @@ def test_reader_keeps_one_row_of_each_message() -> None:
     reader = parse.statistics_reader()
     for sent in range(50):
         reader(reply([EXAMPLE | {"sent": sent}, EXAMPLE | {"sent": sent, "message_title": "B"}]))
-    assert 2 == len(reader._parsed)
+    assert 2 == len(reader)
 
 
-def test_reader_begins_anew_when_it_keeps_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept has an upper bound, however many campaigns there are."""
-    monkeypatch.setattr(parse, "MOST_KEPT", 10)
+def test_reader_forgets_rows_that_no_longer_come() -> None:
+    """Campaigns that left are not kept for ever; those that still come are never parsed again."""
     reader = parse.statistics_reader()
-    page = reader(reply([EXAMPLE | {"campaign_id": number} for number in range(25)]))
-    assert (25, 5) == (len(page.rows), len(reader._parsed))
+    staying = [EXAMPLE | {"campaign_id": number} for number in range(100)]
+    before = reader(reply(staying)).rows
+    for number in range(1000, 11_000, 10):
+        page = reader(reply([*staying, *(EXAMPLE | {"campaign_id": number + one} for one in range(10))]))
+    assert all(one is other for one, other in zip(before, page.rows, strict=False))
+    assert len(reader) < 1000
 
 
 JSON = st.recursive(
