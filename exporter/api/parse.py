@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Generic
 
 import msgspec
@@ -115,7 +116,7 @@ class Reader(Generic[R]):
         if not isinstance(raw, dict):
             return _Parsed(None, ("campaign_id",), frozenset())
         invalid: list[str] = []
-        unknown = frozenset(raw.keys() - self._known)
+        unknown = frozenset() if raw.keys() <= self._known else frozenset(raw.keys() - self._known)
         try:
             row = self._read(raw, invalid)
         except _UnreadableRow as fault:
@@ -178,10 +179,14 @@ def _total(headers: Mapping[str, str]) -> int | None:
 
 def _message_stats(raw: Raw, invalid: list[str]) -> MessageStats:
     campaign_id, channel, start = _identity(raw)
-    if not any(word in channel for word in _OPENABLE):
-        # "only for Email/Push" (Response Field Definitions); elsewhere a 0 would claim that nobody opened it
-        raw = {**raw, "opened": None}
-    counts: Counts[Count] = Counts._make([values.count(raw.get(name)) for name in COUNTER_FIELDS])
+    if not _has_opens(channel):
+        raw["opened"] = None
+    counts: Counts[Count] = Counts._make(
+        [
+            value if type(value) is int and 0 <= value <= values.LARGEST else values.count(value)
+            for value in map(raw.get, COUNTER_FIELDS)
+        ]
+    )
     if INVALID in counts:
         invalid += [name for name, value in zip(COUNTER_FIELDS, counts, strict=True) if value is INVALID]
     return MessageStats(
@@ -191,6 +196,12 @@ def _message_stats(raw: Raw, invalid: list[str]) -> MessageStats:
         title=values.text(raw.get("message_title")),
         counts=counts,
     )
+
+
+@lru_cache(maxsize=256)
+def _has_opens(channel: str) -> bool:
+    """Whether opens are seen ("only for Email/Push"); elsewhere a 0 would claim that nobody opened it."""
+    return any(word in channel for word in _OPENABLE)
 
 
 def _conversion(raw: Raw, invalid: list[str]) -> Conversion:

@@ -65,8 +65,6 @@ def identifier(value: object) -> int | None:
 
 def count(value: object) -> Count:
     """Return a count: None if there is none, INVALID if it is no non-negative integer."""
-    if type(value) is int and 0 <= value <= LARGEST:  # nearly all of them
-        return value
     if is_blank(value):
         return None
     found = number(value)
