@@ -18,7 +18,8 @@ from exporter.api.model import Query
 from exporter.api.parse import conversions_reader, statistics_reader
 from exporter.api.refusal import http_date
 from exporter.config.durations import format_duration
-from exporter.doctor.readings import MOST_REQUESTS, ServerReader
+from exporter.doctor.asker import MOST_REQUESTS, Asker
+from exporter.doctor.readings import read_server
 from exporter.doctor.recording import Recorder, recording
 from exporter.doctor.report import (
     OK,
@@ -169,18 +170,18 @@ class AccountExamination:
             reply = self.recorder.get(resource, query, deadline=deadline, retries=0)
             return reply, read(reply)
 
-        reader = ServerReader(
+        asker = Asker(
             put,
             now=math.floor(self._wall()),
             per_page=self._config.api.per_page,
             page_parameter=self._config.api.page_parameter or "page",
         )
         try:
-            readings = reader.readings()
+            readings = read_server(asker)
         except Exception:
             log.exception("the server could not be looked at, by a fault of the exporter")
             readings = ()
-        self._servers[resource] = Server(resource, readings, reader.requests, MOST_REQUESTS)
+        self._servers[resource] = Server(resource, readings, asker.requests, MOST_REQUESTS)
         self._asked[resource] = self._status(resource).requests_per_hour
 
     def _ask(self, resource: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 from exporter.api import client, parse
 from exporter.api.fields import CONVERSIONS, PATHS, STATISTICS
 from exporter.api.model import Query, Reply
-from exporter.doctor.readings import DAY, HOUR, MOST_REQUESTS, ServerReader
+from exporter.doctor.asker import DAY, HOUR, MOST_REQUESTS, Asker
+from exporter.doctor.readings import read_server
 from exporter.doctor.report import OK, UNKNOWN, WARNING, Reading
 from exporter.errors import ClientError, RequestTimeoutError
 from exporter.simulator import Campaign, Looseness, Scenario, Simulator
@@ -42,7 +43,7 @@ def read(
     per_page: int = 500,
     resource: str = STATISTICS,
     **dials: Any,  # noqa: ANN401
-) -> tuple[dict[str, Reading], ServerReader]:
+) -> tuple[dict[str, Reading], Asker]:
     """Return the readings of a server with these dials, by point."""
     looseness = Looseness(**({"unknown_ignored": True} | dials))
     simulator = Simulator(1, lambda: NOW, Scenario.fixed(list(campaigns), looseness=looseness), token=None)
@@ -57,8 +58,8 @@ def read(
         reply = Reply(answer.body, headers, 0.25)
         return reply, reader(reply)
 
-    asking = ServerReader(ask, now=math.floor(NOW), per_page=per_page, page_parameter="page")
-    readings = {one.point: one for one in asking.readings()}
+    asking = Asker(ask, now=math.floor(NOW), per_page=per_page, page_parameter="page")
+    readings = {one.point: one for one in read_server(asking)}
     assert len(simulator.log) == asking.requests <= MOST_REQUESTS
     return readings, asking
 
@@ -176,15 +177,16 @@ def test_requests_are_limited() -> None:
         asked.append(query)
         raise RequestTimeoutError("slow")
 
-    reader = ServerReader(ask, now=math.floor(NOW), per_page=500, page_parameter="page")
-    readings = reader.readings()
+    reader = Asker(ask, now=math.floor(NOW), per_page=500, page_parameter="page")
+    readings = read_server(reader)
     assert {UNKNOWN, "refused", "none"} >= {one.value for one in readings}
     assert len(asked) <= MOST_REQUESTS
 
 
 def test_requests_that_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reading for which no request is left says so."""
-    monkeypatch.setattr("exporter.doctor.readings.MOST_REQUESTS", 4)
+    for module in ("asker", "readings"):
+        monkeypatch.setattr(f"exporter.doctor.{module}.MOST_REQUESTS", 4)
     readings, asking = read(several())
     assert 4 == asking.requests
     assert "not tried: 4 requests were used up" == readings["page_parameter"].how
