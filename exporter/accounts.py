@@ -160,6 +160,17 @@ class Accounts:
             for status in statuses
         )
 
+    @property
+    def state_problem(self) -> str | None:
+        """Why what is exported is not saved now, if so."""
+        problems = (poller.state_problem for poller in tuple(self._pollers.values()))
+        return next((problem for problem in problems if problem is not None), None)
+
+    def save_again(self) -> None:
+        """Save what could not be saved, if anything."""
+        for poller in tuple(self._pollers.values()):
+            poller.save_again()
+
     def stop(self) -> None:
         """End all requests and waits; nothing is saved or published afterwards."""
         for poller in self._pollers.values():

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 PRUNING: Final = 86400.0
 """Seconds between two prunings of the archive."""
+STATE_RETRY: Final = 60.0
+"""Seconds between two tries of a state file that can't be used."""
 SWITCH: Final = 0.001
 """Seconds after which a thread that computes lets another one go on: a scrape doesn't wait for a poll."""
 CLOCK_CHECK: Final = 1.0
@@ -137,21 +139,38 @@ class App:
         self._state.close()
 
     def _open_state(self) -> State:
+        """Open the state file; one that can't be opened is tried again. Raises StateLockedError."""
+        path = self._config.state.path
         try:
-            return State.open(self._config.state.path, clock=self._wall)
+            state = State.open(path, clock=self._wall)
         except StateLockedError:
             raise
         except StateError as error:
             self._state_problem = str(error)
             self._metrics.state_save_failed()
             log.error("polling without a state file", extra=fields(error=str(error)))  # noqa: TRY400 - says it all
-            return State.open(None, clock=self._wall)
+            state = State(path, clock=self._wall)
+        if path is not None:
+            self._metrics.state_usable(self._state_problem is None)
+        return state
+
+    def _retry_state(self) -> None:
+        """Try a state file again that couldn't be opened or saved to."""
+        if self._state_problem is not None:
+            try:
+                self._state.prune(self._wall())
+            except StateError as error:
+                self._state_problem = str(error)
+                return
+            self._state_problem = None
+            self._metrics.state_usable(True)  # noqa: FBT003 - the metric's value
+        self._accounts.save_again()
 
     def _status(self) -> ExporterStatus:
         path = self._config.state.path
         return ExporterStatus(
             state_path=None if path is None else str(path),
-            state_problem=self._state_problem,
+            state_problem=self._state_problem or self._accounts.state_problem,
             reload_problem=self._reload_problem,
             shard=self._options.shard,
             total_shards=self._options.total_shards,
@@ -182,6 +201,7 @@ class App:
         """Begin to poll."""
         self._accounts.poll(self._config, self._accounts.exposition)
         self._schedule.every(PRUNING, self._prune, "pruning of the archive")
+        self._schedule.every(STATE_RETRY, self._retry_state, "state file that couldn't be used")
         self._schedule.start()
 
     def end(self) -> None:
@@ -219,7 +239,7 @@ class App:
                 self._reload_problem = "; ".join(error.faults)
                 self._metrics.config_reloaded(False, self._wall())  # noqa: FBT003 - the metric's value
                 message = "configuration reload failed, keeping the previous one"
-                log.error(message, extra=fields(faults="; ".join(error.faults)))  # noqa: TRY400 - says it all
+                log.error(message, extra=fields(faults=self._reload_problem))  # noqa: TRY400 - says it all
                 raise
             for warning in config.warnings:
                 log.warning(warning)

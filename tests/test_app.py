@@ -161,25 +161,52 @@ def test_an_app_may_have_no_accounts(site: Site) -> None:
     one.close()
 
 
-def test_polling_without_a_usable_state(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """A state file that can't be made is no reason not to poll; it is counted. Another one's is one."""
+def test_polling_without_a_usable_state(
+    site: Site, running: Callable[[], App], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A state file that can't be made is no reason not to poll; it is told, tried again, and taken up."""
     site.add("main")
-    site.write(state={"path": str(site.path / "missing" / "state.db")})
-    one = App(site.load, Options())
-    one.open()
-    assert one._state.path is None
-    assert 1 == Samples(one._metrics.render(openmetrics=False).body.decode()).value(
-        "intarget_state_save_failures_total"
-    )
+    folder = site.path / "missing"
+    site.write(state={"path": str(folder / "state.db")})
+    app = running()
+
+    def samples() -> Samples:
+        return Samples(app._respond(None, None).body.decode())
+
+    assert app._accounts._pollers["main"].poll("statistics")
+    assert (0, 1250) == (samples().value("intarget_state_persistent"), samples().value(SENT))
+    assert 0 < (samples().value("intarget_state_save_failures_total") or 0)
+    assert "missing" in (app._status().state_problem or "")
     assert "polling without a state file" in caplog.text
-    assert str(site.path / "missing" / "state.db") == one._status().state_path
-    assert one._status().state_problem
+    assert str(folder / "state.db") == app._status().state_path
+    app._retry_state()
+    assert 0 == samples().value("intarget_state_persistent")
+    folder.mkdir()
+    app._retry_state()
+    assert 1 == samples().value("intarget_state_persistent")
+    assert app._status().state_problem is None
+    saved = State.open_readonly(folder / "state.db", clock=time.time).load("main", site.servers["main"].url)
+    assert saved is not None
+    assert [1] == [campaign.campaign_id for campaign in saved.campaigns]
+
+
+def test_no_state_file_is_no_problem(site: Site, running: Callable[[], App]) -> None:
+    """Without a path there is nothing to be said of a file."""
+    site.add("main")
+    site.write(state={"path": None})
+    app = running()
+    assert app._status().state_problem is None
+    assert Samples(app._respond(None, None).body.decode()).value("intarget_state_persistent") is None
+
+
+def test_the_state_of_another_process(site: Site) -> None:
+    """Two processes never have one file."""
+    site.add("main")
     site.write(state={"path": str(site.path / "state.db")})
     owner = State.open(site.path / "state.db", clock=time.time)
     with pytest.raises(StateLockedError, match="another running process"):
         App(site.load, Options()).open()
     owner.close()
-    one.close()
 
 
 def test_changed_settings_restart_every_account(site: Site, running: Callable[[], App]) -> None:

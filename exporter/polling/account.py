@@ -213,6 +213,22 @@ class AccountPoller:
     def _now(self) -> Moment:
         return Moment(self._wall(), self._monotonic())
 
+    @property
+    def state_problem(self) -> str | None:
+        """Why what is exported is not saved now, if so."""
+        return self._store.problem
+
+    def save_again(self) -> None:
+        """Save what could not be saved, if anything."""
+        if self._store.problem is None:
+            return
+        with self._store.lock:
+            if not self._stop.is_set():
+                self._store.save(self._notes(), self._now())
+
+    def _notes(self) -> dict[str, str]:
+        return {poller.note_key: poller.note() for poller in self._pollers.values()}
+
     # Polling
 
     def poll(self, resource: str) -> bool:
@@ -256,7 +272,7 @@ class AccountPoller:
 
     def _save_and_publish(self, now: Moment) -> None:
         """Save, and only then publish: nothing that a crash could take back is ever served."""
-        self._store.save({poller.note_key: poller.note() for poller in self._pollers.values()}, now)
+        self._store.save(self._notes(), now)
         self.snapshot = self._window.snapshot()
         self.next_event = self._window.next_event(now)
         self._report()
@@ -270,6 +286,7 @@ class AccountPoller:
         channels.update(dict.fromkeys((channel.channel for channel in self.snapshot.channels), 0))
         self._metrics.tracked(self.name, channels)
         self._metrics.dropped(self.name, self.snapshot.dropped)
+        self._metrics.state_began(self.name, self.snapshot.since)
         for name in self._pollers:
             succeeded_at = self._window.last_success(name)
             if succeeded_at is not None:

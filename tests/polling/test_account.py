@@ -750,7 +750,47 @@ def test_an_unreadable_state_is_left_alone(world: World, monkeypatch: pytest.Mon
     world.start()
     assert world.poll()
     assert ([], 1250) == (written, world.value(SENT))
-    assert 1 == world.value("intarget_state_save_failures_total")
+    assert 2 == world.value("intarget_state_save_failures_total")
+
+
+def test_a_state_that_can_be_read_again_is_taken_up(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found meanwhile goes into it, no counter makes a step, and the next start goes on from there."""
+    world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
+    world.state = State.open(tmp_path / "state.db", clock=world.clock)
+    world.start(poll={"still_sending": None})
+    world.poll()
+    world.api.rows[STATISTICS][0]["sent"] = 2000
+    world.poll(at=NOW + 300)
+    world.tick(NOW + 400)
+    assert 750 == world.value(CHANNEL_SENT)
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object) -> None:
+            raise StateError("no such disk")
+
+        for name in ("load", "load_campaigns", "save"):
+            patch.setattr(world.state, name, fail)
+        poller = world.start()
+        world.api.rows[STATISTICS][0]["sent"] = 2100
+        assert world.poll(at=NOW + 600)
+        world.api.rows[STATISTICS][0]["sent"] = 2130
+        assert world.poll(at=NOW + 900)
+        world.tick(NOW + 1000)
+        assert (2130, 30) == (world.value(SENT), world.value(CHANNEL_SENT))
+        assert 0 == world.value("intarget_state_persistent")
+        assert "no such disk" == poller.state_problem
+    poller.save_again()
+    assert (None, 1) == (poller.state_problem, world.value("intarget_state_persistent"))
+    world.api.rows[STATISTICS][0]["sent"] = 2135
+    assert world.poll(at=NOW + 1200)
+    assert (2135, 35) == (world.value(SENT), world.value(CHANNEL_SENT))
+    world.start()
+    assert NOW + 400 == world.value("intarget_state_start_timestamp_seconds")
+    world.api.rows[STATISTICS][0]["sent"] = 2140
+    assert world.poll(at=NOW + 1500)
+    assert (2140, 40) == (world.value(SENT), world.value(CHANNEL_SENT))
 
 
 def test_saved_before_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
