@@ -116,9 +116,9 @@ class Campaigns:
             return None
         before = self.records.get(key)
         renamed = None if before is not None else _renamed(rows, context)
-        if renamed is not None:
-            before = _each(renamed, lambda counters: counters.from_present())
         before = before or self.known(key) or loaded
+        if renamed is not None:
+            before = _taken_over(renamed, before)
         groups = () if before is None else before.groups
         if not context.succeeded and may_have_moved(rows, groups, context.coverage):
             return None  # the next poll finds out; until then it could count twice
@@ -236,6 +236,18 @@ def _renamed(rows: Sequence[MessageStats], context: ReadContext) -> CampaignReco
         if titles == set(known.titles) and not begins_anew(known.values, read.values):
             return record
     return None
+
+
+def _taken_over(renamed: CampaignRecord, before: CampaignRecord | None) -> CampaignRecord:
+    """Return what is known of a campaign under its channel's new name, under which it stood at `before`."""
+    titles = {} if before is None else {message.title: message.counters for message in before.messages}
+    messages = [
+        replace(message, counters=message.counters.taken_over(titles.pop(message.title, NEW)))
+        for message in renamed.messages
+    ]
+    gone = [] if before is None else [replace(m, gone=True) for m in before.messages if m.title in titles]
+    top = NEW if before is None else before.counters
+    return replace(renamed, counters=renamed.counters.taken_over(top), messages=(*messages, *gone))
 
 
 def _read_messages(

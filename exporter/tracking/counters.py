@@ -81,9 +81,11 @@ class Counters:
         held = [None if before is None else until for before in self.held]
         return replace(self, held=Counts._make(held))
 
-    def from_present(self) -> Counters:
-        """Return counters that begin at the API's present totals, without what was counted above them."""
-        return Counters(self.present, self.present, unread=self.unread)
+    def taken_over(self, before: Counters) -> Counters:
+        """Return counters of another series, which stood at `before`, that go on from these present totals."""
+        pairs = zip(self.present, before.top, strict=True)
+        top = [now if then is None else then if now is None else max(now, then) for now, then in pairs]
+        return _counters(top, list(self.present), list(NO_HOLDS), list(self.unread))
 
     def read(self, totals: Counts[Count], *, is_baseline: bool, hold_until: float | None) -> Step:
         """Read the API's present totals: None is no value, INVALID one that can't be read.
