@@ -126,6 +126,7 @@ def cut(asked: Asked) -> tuple[int, dict[str, str], bytes]:
         (lambda _: (401, {}, ECHO), "auth"),
         (lambda _: (403, {"WWW-Authenticate": ECHO.decode()}, ECHO), "auth"),
         (lambda _: (404, {}, ECHO), "client_error"),
+        (lambda _: (422, {}, json.dumps({"message": ECHO.decode()}).encode()), "client_error"),
         (lambda _: (429, {"Retry-After": ECHO.decode()}, ECHO), "rate_limited"),
         (lambda _: (500, {}, ECHO), "server_error"),
         (

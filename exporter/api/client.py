@@ -33,7 +33,6 @@ from exporter.errors import (
     RequestTimeoutError,
     StoppedError,
 )
-from exporter.logs import register_secret
 
 if TYPE_CHECKING:
     import threading
@@ -203,11 +202,9 @@ class ApiClient:
 
     def _read_token(self) -> str | None:
         try:
-            token = self._token()
+            return self._token() or None
         except (OSError, ValueError, ConfigError):
             return None
-        register_secret(token)  # an answer may repeat it
-        return token or None
 
     def _send(self, resource: str, query: Query, token: str, budget: Budget) -> Reply | Failure:
         begun = self._monotonic()
