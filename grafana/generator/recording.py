@@ -17,8 +17,6 @@ CAMPAIGN: Final = "account, campaign_id, channel"
 CHANNEL: Final = "account, channel"
 CHANNEL_TOTAL: Final = "channel:intarget_messages_sent:max"
 JUDGED_WINDOWS: Final = ("24h", "7d")
-RECENT_WINDOWS: Final = ("2h", "24h")
-"""Over which an old campaign is judged beside its life."""
 _CAMPAIGN_FIELDS: Final = ("sent", "delivered", "bounced", "complaint")
 _CHANNEL_FIELDS: Final = (
     "sent",
@@ -60,7 +58,7 @@ Level `campaign`: labels account, campaign_id, channel. Over the campaign's life
   campaign:intarget_complaint:ratio          complaints / delivered
   campaign:intarget_bounce:wilson_lower      what the bounce ratio surely is at least (Wilson-Hilferty lower bound)
   campaign:intarget_complaint:wilson_lower   what the complaint ratio surely is at least
-  campaigns older than a day that send, by window (2h, 24h):
+  campaigns older than three days that send, by window (1h, 6h, 24h):
   campaign:intarget_messages_sent:recent, campaign:intarget_messages_delivered:recent   messages of the window
   campaign:intarget_messages_bounced:recent, campaign:intarget_complaints:recent        events of the window
   campaign:intarget_bounce:carried, campaign:intarget_complaint:carried   the events that older messages bring, as usual
@@ -272,8 +270,8 @@ and on ({CHANNEL}) channel:intarget_judged:ratio{{signal="{ratio.signal}", windo
 and on ({CHANNEL})
 {channel(ratio.events, "increase24h")}
 / on ({CHANNEL}) channel:intarget_exposure:messages{{signal="{ratio.signal}", window="24h"}}
->= on ({CHANNEL}) intarget:limit:ratio{{signal="{ratio.signal}", severity="warning"}}"""
-    why = "Seven days are judged only while the last day is near the limit too: what is over can't be changed."
+>= on ({CHANNEL}) intarget:limit:ratio{{signal="{ratio.signal}", severity="critical"}}"""
+    why = "Seven days are judged only while the last day is over the limit too: what is past can't be changed."
     rules.append(
         Rule(
             name="channel:intarget_judged:lower",
@@ -407,6 +405,7 @@ def _bound(ratio: LimitedRatio, *, first: bool) -> Rule:
 def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
     events, messages = campaign(ratio.events), campaign(ratio.messages)
     labels = {"window": window}
+    before = int(window[:-1]) + int(ratio.late[:-1])
     recent_messages = f'{campaign(ratio.messages, "recent")}{{window="{window}"}}'
     recent_events = f'{campaign(ratio.events, "recent")}{{window="{window}"}}'
     z = 'scalar(intarget:limit:z{level="campaign"})'
@@ -415,7 +414,7 @@ def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
             name=campaign(ratio.messages, "recent"),
             labels=labels,
             expr=f"({messages} - {messages} offset {window} > 0)\n"
-            "unless campaign:intarget_start:timestamp_seconds > time() - 86400",
+            f"unless campaign:intarget_start:timestamp_seconds > time() - {signals.RECURRING_AFTER}",
         ),
         Rule(
             name=campaign(ratio.events, "recent"),
@@ -426,9 +425,8 @@ def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
             name=f"campaign:intarget_{ratio.signal}:carried",
             labels=labels,
             expr=f"""\
-{ratio.carried:g} * ({events} offset {window} and on ({CAMPAIGN}) {recent_messages})
-/ ({messages} offset {window} > 0)
-* ({messages} offset {window} - ({messages} offset 72h or 0 * {messages} offset {window}))""",
+{ratio.carried[window]:g} * (campaign:intarget_{ratio.signal}:ratio and on ({CAMPAIGN}) {recent_messages})
+* ({messages} offset {window} - {messages} offset {before}h)""",
         ),
         Rule(
             name=f"campaign:intarget_{ratio.signal}:recent_lower",
@@ -530,8 +528,8 @@ def _suspicion() -> list[Rule]:
             name="account:intarget_window:start",
             expr="time() - (max by (account) (intarget_window_seconds)"
             " or 14 * 86400 * group by (account) (campaign:intarget_start:timestamp_seconds))",
-            why="Campaigns that surely are over a limit: over their life, or, if they are older than a "
-            "day and send, "
+            why="Campaigns that surely are over a limit: over their life, or, if they are older than "
+            "three days and send, "
             "over the last hours, less the events that their earlier messages still bring as usual. An "
             "alert fires "
             "while such a campaign sends, and on news of one that has ended. A campaign that was unknown "
@@ -550,7 +548,7 @@ group by (account) (
         ),
     ]
     for ratio in LIMITED:
-        for window in RECENT_WINDOWS:
+        for window in ratio.carried:
             rules += _recent(ratio, window)
     for ratio in LIMITED:
         for severity in ("critical", "warning"):

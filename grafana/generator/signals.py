@@ -35,7 +35,8 @@ class LimitedRatio:
 
     `events` / `messages` are fields of the API. `late` is how long events may come after
     the message that caused them: messages count that much longer than events. `carried` is the share of a
-    campaign's usual events that its earlier messages still bring within a window. `quiet_after` is how long a
+    campaign's usual events that its earlier messages still bring, by the window over which it is judged
+    once it is older than `RECURRING_AFTER`. `quiet_after` is how long a
     campaign may have neither sent nor had an event until its alert ends.
     """
 
@@ -48,7 +49,7 @@ class LimitedRatio:
     noun: str
     least_messages: int
     late: str
-    carried: float
+    carried: dict[str, float]
     quiet_after: str
     advice: str
     account_advice: str
@@ -69,7 +70,7 @@ BOUNCE: Final = LimitedRatio(
     noun="bounces",
     least_messages=100,
     late="24h",
-    carried=0.2,
+    carried={"1h": 0.05, "6h": 0.1, "24h": 0.2},
     quiet_after="12h",
     advice="drop the addresses that bounced, and find out where the list came from",
     account_advice="Drop the addresses that bounced, and find out where the lists came from.",
@@ -84,7 +85,7 @@ COMPLAINT: Final = LimitedRatio(
     noun="complaints",
     least_messages=1000,
     late="72h",
-    carried=1.0,
+    carried={"1h": 0.2, "6h": 0.7, "24h": 1.0},
     quiet_after="12h",
     advice="check who was written to and whether they had agreed",
     account_advice="Check who was written to, whether they had agreed, and whether the unsubscribe link works.",
@@ -103,6 +104,8 @@ class Certainty:
 
 
 CERTAINTY: Final = Certainty(campaign=3.5, account=2.5)
+RECURRING_AFTER: Final = 3 * 86400
+"""Seconds after which a campaign that still sends is judged by its last hours too."""
 NEWS: Final = "6h"
 """For how long an alert speaks of a campaign that sends no more, but has only now proven bad."""
 LEAST_EVENTS: Final = 3

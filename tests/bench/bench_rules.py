@@ -1,4 +1,4 @@
-"""What the shipped rules cost a real Prometheus: ``python -m tests.bench.bench_rules [--campaigns=10000]``.
+"""What the shipped rules cost a real Prometheus: ``python -m tests.bench.bench_rules [--campaigns=20000]``.
 
 Prints how long each rule group's evaluation took, of an exposition with that many campaigns, and a steady
 history of the channel counters over 7 d behind it, so that the long ranges have something to read.
@@ -25,6 +25,14 @@ RULES = Path(__file__).parents[2] / "grafana" / "rules"
 CHANNELS = ("email", "sms", "push")
 SLOWNESS = {"sent": 1, "delivered": 1, "complaint": 10_000}
 """Every how many seconds a channel has one, by field; 200 otherwise: 0.5 % bounces, 0.01 % complaints."""
+RECORDED = (
+    "campaign:intarget_messages_sent:max",
+    "campaign:intarget_messages_delivered:max",
+    "campaign:intarget_messages_bounced:max",
+    "campaign:intarget_complaints:max",
+)
+LOOKS = (6, 24, 25, 30, 48, 73, 78, 96)
+"""How many hours the rules on campaigns look back."""
 EVENTS = ('conversion_event="Delivered"', 'conversion_event="Clicked"')
 
 
@@ -59,9 +67,20 @@ def exposition(campaigns: int, accounts: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_history(path: Path, accounts: int, until: int) -> None:
-    """Write 7 d of channel counters, one sample a minute."""
+def write_history(path: Path, accounts: int, campaigns: int, until: int) -> None:
+    """Write 7 d of channel counters, one sample a minute, and of campaigns what the rules look back at."""
     with path.open("w") as out:
+        for name in RECORDED:
+            out.write(f"# TYPE {name} gauge\n")
+            for number in range(campaigns):
+                labels = (
+                    f'account="a{number % accounts}",campaign_id="{number}",channel="{CHANNELS[number % 3]}"'
+                )
+                out.writelines(
+                    f"{name}{{{labels}}} 40 {until + 7200 - hours * 3600 + minutes * 60}\n"
+                    for hours in sorted(LOOKS, reverse=True)
+                    for minutes in range(0, 16, 4)
+                )
         for field, metric in CHANNEL_COUNTERS.items():
             out.write(f"# TYPE {metric.family} counter\n")
             for account in range(accounts):
@@ -98,7 +117,7 @@ def _serve(body: bytes) -> Iterator[str]:
 def main() -> None:
     """Print one line for each group, and their sum."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--campaigns", type=int, default=10_000)
+    parser.add_argument("--campaigns", type=int, default=20_000)
     parser.add_argument("--accounts", type=int, default=10)
     parser.add_argument("--interval", default="30s", help="of scrapes and evaluation")
     args = parser.parse_args()
@@ -110,7 +129,7 @@ def main() -> None:
             text = (RULES / file).read_text()
             (folder / "rules" / file).write_text(text.replace("interval: 1m", f"interval: {args.interval}"))
         # Blocks may not reach into the head: Prometheus would not append what is older than they are.
-        write_history(folder / "history.om", args.accounts, int(time.time()) - 7200)
+        write_history(folder / "history.om", args.accounts, args.campaigns, int(time.time()) - 7200)
         import_openmetrics(folder / "history.om", folder / "data")
         body = exposition(args.campaigns, args.accounts).encode()
         with _serve(body) as target:

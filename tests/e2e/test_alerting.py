@@ -1,11 +1,14 @@
-"""From counters to a notification: real Prometheus, shipped rules, real Alertmanager, shipped configuration."""
+"""From counters to a notification: real Prometheus, shipped rules, real Alertmanager, shipped templates."""
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import os
 import re
 import shutil
+import socketserver
 import subprocess
 import threading
 import time
@@ -21,6 +24,7 @@ from tests.rules.prometheus import Prometheus, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from email.message import EmailMessage
 
 RULES = Path(__file__).parents[2] / "grafana" / "rules"
 DEADLINE = 150
@@ -46,26 +50,62 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.received.append(json.loads(body))
         self.send_response(200)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", "2")
         self.end_headers()
+        self.wfile.write(b"ok")
 
     def log_message(self, *args: object) -> None:
         """Keep quiet."""
 
 
+class _Mailbox(socketserver.StreamRequestHandler):
+    """As much of SMTP as takes a message: keeps it in `received`."""
+
+    received: ClassVar[list[EmailMessage]]
+
+    def handle(self) -> None:
+        """Talk until QUIT."""
+        self.wfile.write(b"220 test\r\n")
+        while line := self.rfile.readline().strip().upper():
+            if line == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                message = email.message_from_bytes(b"".join(lines), policy=email.policy.default)
+                self.received.append(message)
+            self.wfile.write(b"221 bye\r\n" if line == b"QUIT" else b"250 ok\r\n")
+            if line == b"QUIT":
+                return
+
+
 @contextmanager
-def _server(answer: Callable[[], str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Run a server on a port of the kernel's choice; yields its address and what was posted to it."""
-    received: list[dict[str, Any]] = []
-    handler = type("Handler", (_Handler,), {"answer": staticmethod(answer), "received": received})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+def _running(server: socketserver.BaseServer) -> Iterator[str]:
+    """Run a server on a port of the kernel's choice; yields its address."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            yield f"127.0.0.1:{server.server_address[1]}", received
+            yield f"127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def _server(answer: Callable[[], str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run a web server; yields its address and what was posted to it."""
+    received: list[dict[str, Any]] = []
+    handler = type("Handler", (_Handler,), {"answer": staticmethod(answer), "received": received})
+    with _running(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        yield address, received
+
+
+@contextmanager
+def _mailbox() -> Iterator[tuple[str, list[EmailMessage]]]:
+    """Run a mail server; yields its address and what was sent to it."""
+    received: list[EmailMessage] = []
+    handler = type("Mailbox", (_Mailbox,), {"received": received})
+    with _running(socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)) as address:
+        yield address, received
 
 
 class Exporter:
@@ -91,7 +131,7 @@ class Exporter:
     def text(self) -> str:
         """Return the exposition as of now."""
         channel = 'account="main",channel="email"'
-        success = 'account="main",endpoint="statistics"'
+        success = 'account="main",resource="statistics"'
         sent, bounced = self.total
         lines = [
             'intarget_build_info{version="0"} 1',
@@ -144,14 +184,20 @@ def _compressed_rules(folder: Path) -> Path:
 
 
 @contextmanager
-def _alertmanager(folder: Path, webhook: str) -> Iterator[str]:
-    """Run Alertmanager with the shipped configuration; receivers and waits are replaced, nothing else."""
+def _alertmanager(folder: Path, webhook: str, mail: str) -> Iterator[str]:
+    """Run Alertmanager with the shipped configuration; addresses and waits are replaced, nothing else."""
     executable = _tool("prometheus-alertmanager")
     config = (RULES / "alertmanager.yml").read_text()
-    assert config.count("http://127.0.0.1:5001/") == 2
-    config = config.replace("127.0.0.1:5001", webhook)
+    for address, ours in (
+        ("mail.example.com:587", f"{mail}\n  smtp_require_tls: false"),
+        ("https://hooks.slack.com/services/replace/me/please", f"http://{webhook}/chat"),
+        ("http://127.0.0.1:5001/log", f"http://{webhook}/log"),
+    ):
+        assert config.count(address) == 1
+        config = config.replace(address, ours)
     config = re.sub(r"(group_wait|group_interval): \d+[mh]", r"\1: 3s", config)
     folder.mkdir()
+    shutil.copytree(RULES / "templates", folder / "templates")
     (folder / "alertmanager.yml").write_text(config)
     port = free_port()
     with (folder / "log").open("wb") as log:
@@ -195,7 +241,8 @@ class Stack(NamedTuple):
 
     exporter: Exporter
     prometheus: Prometheus
-    received: list[dict[str, Any]]
+    mails: list[EmailMessage]
+    chats: list[dict[str, Any]]
 
     def value(self, query: str) -> float | None:
         """Return the first value of a query, if there is one."""
@@ -210,8 +257,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     exporter = Exporter()
     with ExitStack() as running:
         target, _ = running.enter_context(_server(exporter.text))
-        webhook, received = running.enter_context(_server(lambda: ""))
-        alertmanager = running.enter_context(_alertmanager(tmp_path / "alertmanager", webhook))
+        webhook, chats = running.enter_context(_server(lambda: ""))
+        mail, mails = running.enter_context(_mailbox())
+        alertmanager = running.enter_context(_alertmanager(tmp_path / "alertmanager", webhook, mail))
         rules = _compressed_rules(tmp_path / "rules")
         config = f"""
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
@@ -221,7 +269,7 @@ alerting: {{alertmanagers: [{{static_configs: [{{targets: ["{alertmanager}"]}}]}
 """
         options = ("--rules.alert.resend-delay=1s",)
         prometheus = running.enter_context(Prometheus(tmp_path / "prometheus", config=config, options=options))
-        all_ = Stack(exporter, prometheus, received)
+        all_ = Stack(exporter, prometheus, mails, chats)
         _until(
             lambda: (
                 all_.value("intarget_channel_messages_sent_total") == 0
@@ -232,55 +280,69 @@ alerting: {{alertmanagers: [{{static_configs: [{{targets: ["{alertmanager}"]}}]}
         yield all_
 
 
-def _quietly(received: list[dict[str, Any]], groups: int = 4) -> list[str]:
-    """Return the statuses received once some group intervals have passed, so that a repetition would show."""
+def _plain(mail: EmailMessage) -> str:
+    """Return a mail's text, as a telephone shows it in its list."""
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n").strip()
+
+
+def _after_some_intervals(mails: list[EmailMessage]) -> list[str]:
+    """Return the subjects received once some group intervals have passed, so that a repetition would show."""
     asked = time.monotonic()
-    _until(lambda: time.monotonic() - asked > 3 * groups, "some group intervals have passed")
-    return [message["status"] for message in received]
+    _until(lambda: time.monotonic() - asked > 12, "some group intervals have passed")
+    return [str(mail["subject"]) for mail in mails]
 
 
 @pytest.mark.e2e
-def test_a_bad_campaign_is_one_readable_notification_that_resolves(stack: Stack) -> None:
-    """A bad campaign in a healthy account notifies once, with its name and numbers, and resolves when gone."""
-    exporter, _, received = stack
+def test_a_bad_campaign_is_one_readable_page_that_ends(stack: Stack) -> None:
+    """A bad campaign in a healthy account pages once, with its name and numbers; its end is told too."""
+    exporter, _, mails, chats = stack
     exporter.show(c110=(40_000, 200), c111=(400, 4))
     _until(
         lambda: (stack.value("channel:intarget_messages_sent:increase24h") or 0) >= 40_400,
         "the account has volume",
     )
-    assert [] == received
+    assert [] == mails
     exporter.show(c111=(600, 57))
-    _until(lambda: received, "the notification has come")
-    assert ["firing"] == _quietly(received)
-    firing = received[0]
-    assert {"account": "main", "channel": "email", "signal": "bounce"} == firing["groupLabels"]
-    (alert,) = firing["alerts"]
-    assert ("InTargetCampaignBounceRate", "critical", "111") == tuple(
-        alert["labels"][name] for name in ("alertname", "severity", "campaign_id")
+    _until(lambda: mails, "the page has come")
+    assert ["Critical: main · email · bounce"] == _after_some_intervals(mails)
+    assert """\
+Campaign 111 "Spring promo" (email, account main) has bounces of surely 5.702% or more, limit 5%.
+57 bounces of 600 messages sent (9.5%).
+Stop it now if it still sends; then drop the addresses that bounced, and find out where the list came from.
+Ends by itself 12 h after it last sent, or 3 h after it was stopped.
+http://localhost:3000/d/intarget-campaign?var-account=main&var-channel=email&var-campaign=111""" == _plain(
+        mails[0]
     )
-    assert alert["annotations"]["description"] == (
-        '"Spring promo": 57 bounces among 600 messages sent, 9.5%; allowing for chance it is at least 5.702%, '
-        "and InTarget's limit is 5%. Stop this campaign in InTarget now if it still sends; then drop the "
-        "addresses that bounced and find out where the list came from."
-    )
+    html = mails[0].get_body(("html",))
+    assert html is not None
+    assert 'href="http://localhost:3000/d/intarget-campaign?' in html.get_content()
     exporter.end("111")
-    _until(lambda: received[-1]["status"] == "resolved", "the notification has resolved")
-    assert ["firing", "resolved"] == [message["status"] for message in received]
+    _until(lambda: str(mails[-1]["subject"]).startswith("Ended"), "the end is told")
+    assert ["Critical: main · email · bounce", "Ended: main · email · bounce"] == [
+        str(mail["subject"]) for mail in mails
+    ]
+    assert _plain(mails[-1]).startswith('Ended: Campaign 111 "Spring promo"')
+    assert all("Campaign 111" not in chat["attachments"][0]["text"] for chat in chats)
 
 
 @pytest.mark.e2e
-def test_an_account_over_the_limit_speaks_for_its_campaign(stack: Stack) -> None:
-    """When the account is over the limit, its alerts come alone, once, and name the campaign that drives it."""
-    exporter, _, received = stack
+def test_an_account_over_the_limit_is_told_with_its_campaigns(stack: Stack) -> None:
+    """The campaign and the account come in one page, and a warning goes to the chat, not to the pager."""
+    exporter, _, mails, chats = stack
     exporter.show(c110=(300, 1), c111=(600, 57))
-    _until(lambda: received, "the notification has come")
-    assert ["firing"] == _quietly(received)
-    alerts = received[0]["alerts"]
-    assert {("InTargetAccountBounceRate", "critical", window) for window in ("24h", "7d")} == {
-        tuple(alert["labels"][name] for name in ("alertname", "severity", "window")) for alert in alerts
-    }
-    assert 'campaign 111 "Spring promo" (57 bounces)' in alerts[0]["annotations"]["description"]
-    state = stack.value(
-        'ALERTS{alertname="InTargetCampaignBounceRate", severity="critical", alertstate="firing"}'
+    _until(
+        lambda: any("(2 alerts)" in str(mail["subject"]) for mail in mails),
+        "the page has campaign and account",
     )
-    assert state == 1
+    text = _plain(mails[-1])
+    assert "Bounces of email in account main are 6.444% in 24h, over the limit of 5%." in text
+    assert '- campaign 111 "Spring promo": 27 bounces too many' in text
+    assert "7d" not in text
+    exporter.show(c112=(600, 42))
+    _until(
+        lambda: any("*Campaign 112" in chat["attachments"][0]["text"] for chat in chats),
+        "the warning has come",
+    )
+    assert all("Campaign 112 " not in _plain(mail) for mail in mails)

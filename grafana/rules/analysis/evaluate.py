@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Series = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-_RECENT: Final = (2 * HOUR, DAY)
 _NEVER: Final = np.nan
 
 
@@ -159,14 +158,14 @@ class Evaluation:
             events = self._grown(ratio.events, window)
             exposure = running(self._grown(ratio.messages, window), steps(ratio.late))
             if window == "24h":
-                near = _divide(events, exposure) >= ratio.warning
+                goes_on = _divide(events, exposure) >= ratio.limit
             enough = (events >= signals.LEAST_EVENTS) & (exposure >= ratio.least_messages)
             judged[window] = np.where(enough, _divide(events, exposure), _NEVER)
             lower = _divide(lower_bound(events, signals.CERTAINTY.account), exposure)
             for severity, limit in (("critical", ratio.limit), ("warning", ratio.warning)):
                 held = (judged[window] >= limit) & (lower >= signals.WARNING_SHARE * limit)
                 if window == "7d":
-                    held &= near
+                    held &= goes_on
                 self._fire(
                     f"InTargetAccount{ratio.signal.title()}Rate", severity, ratio.signal, held, window=window
                 )
@@ -178,15 +177,15 @@ class Evaluation:
         now = np.arange(campaign.first, campaign.first + len(events))
         young = now - campaign.start < DAY
         bounds = [_divide(lower_bound(events, signals.CERTAINTY.campaign), messages)]
-        for window in _RECENT:
+        recurring = now - campaign.start >= signals.RECURRING_AFTER // STEP
+        for duration, share in ratio.carried.items():
+            window = steps(duration)
             before_events, before_messages = earlier(events, window), earlier(messages, window)
             recent = messages - before_messages
-            long_ago = earlier(messages, 3 * DAY)
-            long_ago = np.where(np.isnan(long_ago), 0, long_ago)
-            carried = ratio.carried * _divide(before_events, before_messages) * (before_messages - long_ago)
-            carried = np.where(np.isnan(carried), 0, carried)
+            older = before_messages - earlier(messages, window + steps(ratio.late))
+            carried = np.nan_to_num(share * _divide(events, messages) * older)
             bound = lower_bound(events - before_events, signals.CERTAINTY.campaign) - carried
-            bounds.append(np.where(young | ~(recent > 0), _NEVER, _divide(bound, recent)))
+            bounds.append(np.where(recurring & (recent > 0), _divide(bound, recent), _NEVER))
         lower = np.fmax.reduce(bounds)
         quiet, news = steps(ratio.quiet_after), steps(signals.NEWS)
         for severity, limit in (("critical", ratio.limit), ("warning", ratio.warning)):
