@@ -52,7 +52,8 @@ def _campaign_name(prefix: str = "$labels") -> str:
     """Return the template of a campaign's name in quotes with a space before it, if it is known."""
     arguments = " ".join(f"{prefix}.{label}" for label in ("account", "channel", "campaign_id"))
     return (
-        f"{{{{ with query (printf `last_over_time(intarget_campaign_info{{{_CAMPAIGN_MATCHERS}}}[1d])` {arguments}) }}}}"
+        f"{{{{ with query (printf `last_over_time(intarget_campaign_info{{{_CAMPAIGN_MATCHERS}}}[1d])` "
+        f"{arguments}) }}}}"
         '{{ with . | first | label "campaign_name" }} "{{ . }}"{{ end }}{{ end }}'
     )
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 _NEVER: Final = np.nan
+_WINDOW: Final = 14 * DAY
+"""poll.window: an older campaign is only exported if it sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +154,19 @@ class Evaluation:
     def _grown(self, field: str, window: str) -> Series:
         return increase(self.channel[field], steps(window))
 
+    def _tracked(self, field: str) -> Series:
+        """Return the messages of all campaigns, with what they had sent before the world began."""
+        result = np.zeros(self.world.steps)
+        for campaign in self.world.campaigns:
+            result[campaign.first :] += campaign.seen[field]
+        return result
+
     def _account(self, ratio: LimitedRatio) -> None:
         judged: dict[str, Series] = {}
         for window in ("24h", "7d"):
             events = self._grown(ratio.events, window)
             exposure = running(self._grown(ratio.messages, window), steps(ratio.late))
+            exposure[: 3 * DAY] = np.maximum(exposure, self._tracked(ratio.messages))[: 3 * DAY]
             if window == "24h":
                 goes_on = _divide(events, exposure) >= ratio.limit
             enough = (events >= signals.LEAST_EVENTS) & (exposure >= ratio.least_messages)
@@ -194,7 +204,7 @@ class Evaluation:
                 continue
             shown = np.where(suspect, messages, _NEVER)
             sends = shown > running(shown, quiet, least=True)
-            known = ~np.isnan(earlier(sent, news)) | young
+            known = ~np.isnan(earlier(sent, news)) | young | (now - campaign.start > _WINDOW)
             fresh = np.isnan(earlier(shown, news)) & known
             held = suspect & (sends | fresh)
             self._fire(

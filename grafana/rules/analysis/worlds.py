@@ -335,6 +335,21 @@ class Author:
         world.bad = [campaign]
 
 
+def clip(world: World, since: int, until: int) -> World:
+    """Return a part of a world, as an exporter with a new state would show it that was started at `since`."""
+    result = World(world.kind, until - since)
+    for campaign in world.campaigns:
+        if campaign.first >= until:
+            continue
+        skipped = max(0, since - campaign.first)
+        seen = {name: values[skipped : until - campaign.first] for name, values in campaign.seen.items()}
+        before = {name: int(values[0]) for name, values in seen.items()} if skipped else campaign.before
+        result.campaigns.append(
+            Campaign(campaign.number, max(0, campaign.first - since), campaign.start - since, seen, before)
+        )
+    return result
+
+
 def draw(seed: int, kind: str, delays: Delays, days: int) -> World:
     """Return a world of `days` after the warm-up."""
     author = Author(np.random.default_rng(seed), delays, WARM_UP + days * DAY, kind)
