@@ -136,6 +136,31 @@ def test_values_reach_the_pod(tmp_path: Path) -> None:
     assert config["accounts"] == checked_config(objects, tmp_path)["accounts"]
 
 
+def test_tls_and_basic_auth() -> None:
+    """The web configuration can be mounted, and probes and scrapes told how to get in."""
+    header = {"name": "Authorization", "value": "Basic eDp5"}
+    objects = render(
+        extraArgs=["--web.config.file=/etc/web/web.yaml"],
+        extraVolumes=[{"name": "web", "secret": {"secretName": "web", "defaultMode": 0o440}}],
+        extraVolumeMounts=[{"name": "web", "mountPath": "/etc/web", "readOnly": True}],
+        probe={"scheme": "HTTPS", "httpHeaders": [header]},
+        serviceMonitor={"enabled": True, "endpoint": {"scheme": "https"}},
+    )
+    stateful = the(objects, "StatefulSet")
+    kubernetes_validate.validate(stateful, "1.32", strict=True)
+    pod = stateful["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert ("HTTPS", [header]) == (
+            container[probe]["httpGet"]["scheme"],
+            container[probe]["httpGet"]["httpHeaders"],
+        )
+    assert "web" in {volume["name"] for volume in pod["volumes"]}
+    assert "/etc/web" in {mount["mountPath"] for mount in container["volumeMounts"]}
+    (endpoint,) = the(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert ("https", "15s") == (endpoint["scheme"], endpoint["interval"])
+
+
 def test_openshift_chooses_the_user() -> None:
     """Null takes a default away."""
     nothing = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
