@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exporter.exposition import catalogue
 from grafana.generator import promql
-from grafana.generator.panels import BAD, DATASOURCE, PLAIN, Json
-from grafana.generator.promql import ACCOUNT, CHANNELS
+from grafana.generator.panels import BAD, DATASOURCE, PLAIN, Json, prose
+from grafana.generator.promql import ACCOUNT, AT_END, CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 39
 COLUMNS: Final = 24
 TAG: Final = "intarget"
+STARTS: Final = 20
+"""Campaigns whose starts are drawn."""
 _EVERYTHING: Final = {"selected": True, "text": ["All"], "value": ["$__all"]}
 
 
@@ -41,17 +42,17 @@ def build(
     """Return a dashboard's model. `since` is where its time range begins by default."""
     return {
         "annotations": {"list": [_built_in_annotations(), *annotations]},
-        "description": description,
+        "description": prose(description),
         "editable": False,
         "fiscalYearStartMonth": 0,
         "graphTooltip": 1,
-        "links": [_links()],
+        "links": _links(),
         "liveNow": False,
         "panels": _place(rows),
         "refresh": "1m",
         "schemaVersion": SCHEMA_VERSION,
         "tags": [TAG],
-        "templating": {"list": [datasource_variable(), *variables]},
+        "templating": {"list": [datasource_variable(), *variables, *_addresses()]},
         "time": {"from": since, "to": "now"},
         "timepicker": {},
         "timezone": "browser",
@@ -78,19 +79,31 @@ def _place(rows: Sequence[Row]) -> list[Json]:
     return [{"id": number, **panel} for number, panel in enumerate(placed, 1)]
 
 
-def _links() -> Json:
-    return {
-        "asDropdown": False,
-        "icon": "external link",
-        "includeVars": True,
-        "keepTime": True,
-        "tags": [TAG],
-        "targetBlank": False,
-        "title": "InTarget",
-        "tooltip": "The other dashboards, with the same accounts, channels and time range",
-        "type": "dashboards",
-        "url": "",
+def _links() -> list[Json]:
+    """Return links to the other dashboards, and to the programs behind them."""
+    tooltip = "The other dashboards, with the same accounts, channels and time range"
+    look = {"asDropdown": False, "icon": "external link", "tags": [], "tooltip": ""}
+    others = {**look, "title": "InTarget", "type": "dashboards", "tags": [TAG], "tooltip": tooltip, "url": ""}
+    pages = {
+        "Exporter": "${exporter_url}/",
+        "Alerts": "${prometheus_url}/alerts",
+        "Alertmanager": "${alertmanager_url}/",
     }
+    return [
+        {**others, "includeVars": True, "keepTime": True, "targetBlank": False},
+        *(
+            {
+                **look,
+                "title": title,
+                "type": "link",
+                "url": url,
+                "includeVars": False,
+                "keepTime": False,
+                "targetBlank": True,
+            }
+            for title, url in pages.items()
+        ),
+    ]
 
 
 # Variables
@@ -114,12 +127,42 @@ def datasource_variable() -> Json:
     }
 
 
+ADDRESSES: Final = {
+    "prometheus_url": "http://localhost:9090",
+    "alertmanager_url": "http://localhost:9093",
+    "exporter_url": "http://localhost:10095",
+}
+"""Where links to other programs lead, as in compose.yaml; a dashboard's settings change them, or its URL."""
+
+
+def _addresses() -> list[Json]:
+    """Return hidden variables with the addresses of the programs around Grafana."""
+    common = {
+        "hide": 2,
+        "includeAll": False,
+        "label": "Address",
+        "multi": False,
+        "skipUrlSync": False,
+        "type": "textbox",
+    }
+    return [
+        {
+            **common,
+            "name": name,
+            "query": url,
+            "current": {"selected": True, "text": url, "value": url},
+            "options": [],
+        }
+        for name, url in ADDRESSES.items()
+    ]
+
+
 def _query_variable(name: str, label: str, description: str, query: str, **rest: object) -> Json:
     return {
         "current": {},
         "datasource": DATASOURCE,
         "definition": query,
-        "description": description,
+        "description": prose(description),
         "hide": 0,
         "includeAll": False,
         "label": label,
@@ -162,36 +205,58 @@ def target_variable(name: str, label: str, description: str, selector: str) -> J
 
 def account_variable() -> Json:
     """Return the variable of the accounts."""
-    return label_variable(
-        "account", "Account", "Accounts by the names in the exporter's file.", catalogue.UP.name
-    )
+    return label_variable("account", "Account", "Accounts by the names in the exporter's file.", "intarget_up")
 
 
 def channel_variable() -> Json:
     """Return the variable of the chosen accounts' channels."""
-    selector = promql.select(catalogue.TRACKED_CAMPAIGNS.name, ACCOUNT)
+    selector = promql.select("intarget_tracked_campaigns", ACCOUNT)
     return label_variable("channel", "Channel", "Channels of these accounts.", selector)
 
 
-def campaign_variable(*, several: bool) -> Json:
-    """Return the variable of the campaigns: shown by name, newest first, chosen by id.
+def _described() -> str:
+    """Return 1 for each campaign and channel with the label `campaign`: its date of start, channel and name."""
+    start = promql.started(CHANNELS)
+    date = f"year({start}) * 10000 + month({start}) * 100 + day_of_month({start})"
+    days = f'count_values by ({promql.CAMPAIGN_KEY}) ("day", {date})'
+    dashes = f'label_replace({days}, "day", "$1-$2-$3", "day", "(....)(..)(..)")'
+    return f'label_join({promql.with_name(dashes, CHANNELS)}, "campaign", " · ", "day", "channel", "campaign")'
 
-    Grafana writes label values into its text as they are, quotes and all; so the name comes first in it, and
-    the pattern takes everything up to the last id.
-    """
-    newest_first = (
-        f"sort_desc(max by (campaign, campaign_id) ({promql.with_name(promql.started(CHANNELS), CHANNELS)}))"
-    )
-    choice: Json = {"allValue": ".*", "current": _EVERYTHING, "includeAll": True, "multi": True}
-    # Two names: links between dashboards pass variables by name, and "All" is no campaign to be shown alone.
+
+_OFFERED: Final = '/^\\{campaign="(?<text>[\\s\\S]*)",campaign_id="(?<value>[^"]*)"\\} /'
+"""Label values are written as they are, quotes too: the text comes first, and takes all up to the last id."""
+
+
+def campaign_variable() -> Json:
+    """Return the variable of the campaign that is shown: the one that sent most in the last day comes first."""
+    start = promql.started(CHANNELS)
+    sent = promql.brought("campaign:intarget_messages_sent:max", "1d", CHANNELS)
+    rank = f"(({sent}) or 0 * {start}) * 1e10 + on ({promql.CAMPAIGN_KEY}) {start}"
+    described = f"({rank}) * on ({promql.CAMPAIGN_KEY}) group_left (campaign) {_described()}"
     return _query_variable(
-        "campaigns" if several else "campaign",
-        "Campaigns" if several else "Campaign",
-        "Campaigns that are tracked, newest first; the value is the campaign's id.",
-        f"query_result({newest_first})",
-        regex='/^\\{campaign="(?<text>[\\s\\S]*)",campaign_id="(?<value>[^"]*)"\\} /',
+        "campaign",
+        "Campaign",
+        "Start, channel and title. Those that sent most within the last day come first, then the newest.",
+        f"query_result(sort_desc(max by (campaign, campaign_id) (topk by (campaign_id) (1, {described}))))",
+        regex=_OFFERED,
         sort=0,
-        **(choice if several else {}),
+    )
+
+
+def campaigns_variable() -> Json:
+    """Return the variable of several campaigns: shown by name, newest first, chosen by id."""
+    named = promql.with_name(promql.started(CHANNELS), CHANNELS)
+    return _query_variable(
+        "campaigns",
+        "Campaigns",
+        "Campaigns that are tracked, newest first; the value is the campaign's id.",
+        f"query_result(sort_desc(max by (campaign, campaign_id) ({named})))",
+        regex=_OFFERED,
+        sort=0,
+        allValue=".*",
+        current=_EVERYTHING,
+        includeAll=True,
+        multi=True,
     )
 
 
@@ -228,10 +293,10 @@ def _built_in_annotations() -> Json:
     }
 
 
-def _annotation(name: str, colour: str, expr: str, *, title: str, text: str, tags: str) -> Json:
+def _annotation(name: str, colour: str, expr: str, *, enable: bool, title: str, text: str, tags: str) -> Json:
     return {
         "datasource": DATASOURCE,
-        "enable": True,
+        "enable": enable,
         "expr": expr,
         "hide": False,
         "iconColor": colour,
@@ -244,38 +309,32 @@ def _annotation(name: str, colour: str, expr: str, *, title: str, text: str, tag
     }
 
 
-def campaign_starts(*matchers: str) -> Json:
-    """Return an annotation at the start of each campaign, the fifty newest ones of the time range.
+def campaign_starts(*matchers: str, enable: bool = True) -> Json:
+    """Return an annotation at the start of the largest campaigns of the time range.
 
     The value is the time in milliseconds. All of it is taken at the range's end, so that it costs one
     evaluation and is bounded however many campaigns there are.
     """
-    start = promql.newest(
-        promql.CAMPAIGN_KEY, promql.select(catalogue.CAMPAIGN_START.name, *matchers) + " @ end()"
+    key = promql.CAMPAIGN_KEY
+    start = promql.started(*matchers, at=AT_END)
+    largest = (
+        f"topk({STARTS}, {promql.count('sent', *matchers, at=AT_END)} and on ({key}) {start} >= $__from / 1000)"
     )
-    info = promql.select(catalogue.CAMPAIGN_INFO.name, *matchers)
-    name = promql.names(*matchers).replace(info, f"{info} @ end()")
-    expr = (
-        f"1000 * (topk({promql.TOP}, {start} >= $__from / 1000))"
-        f" * on ({promql.CAMPAIGN_KEY}) group_left (campaign) {name}"
-    )
+    expr = f"1000 * {promql.with_name(f'{start} and on ({key}) {largest}', *matchers, at=AT_END)}"
+    text = "{{channel}} of {{account}}, campaign {{campaign_id}}"
+    name = "Campaign starts"
     return _annotation(
-        "Campaign starts",
-        PLAIN,
-        expr,
-        title="{{campaign}}",
-        text="{{channel}} of {{account}}, campaign {{campaign_id}}",
-        tags="account,channel",
+        name, PLAIN, expr, enable=enable, title="{{campaign}}", text=text, tags="account,channel"
     )
 
 
 def alert_matchers(*labels: str) -> tuple[str, ...]:
     """Return matchers of our alerts; an alert without one of these labels is about all its values."""
-    chosen = {"account": "${account:regex}", "channel": "${channel:regex}", "campaign_id": "$campaign"}
+    chosen = {"account": "${account:regex}", "channel": "${channel:regex}", "campaign_id": "${campaign:regex}"}
     return ('alertname=~"InTarget.+"', *(f"{label}=~`(?:{chosen[label]})|`" for label in labels))
 
 
-ALERT_KEY: Final = "alertname, severity, account, channel, campaign_id"
+ALERT_KEY: Final = "alertname, account, channel, campaign_id"
 
 
 def firing_alerts(*labels: str) -> Json:
@@ -284,20 +343,16 @@ def firing_alerts(*labels: str) -> Json:
     Taken from ALERTS_FOR_STATE, whose value is that time: the annotations' step, which Grafana widens with
     the time range, moves and loses none.
     """
-    matchers = alert_matchers(*labels)
-    since = promql.select("ALERTS_FOR_STATE", *matchers)
-    firing = promql.select("ALERTS", 'alertstate="firing"', *matchers)
+    key = f"{ALERT_KEY}, severity"
+    since = promql.select("ALERTS_FOR_STATE", *alert_matchers(*labels))
+    firing = promql.select("ALERTS", 'alertstate="firing"', *alert_matchers(*labels))
     began = (
-        f"1000 * max by ({ALERT_KEY}) (last_over_time({since}[$__interval]))"
-        f" and on ({ALERT_KEY}) last_over_time({firing}[$__interval])"
+        f"1000 * max by ({key}) (last_over_time({since}[$__interval]))"
+        f" and on ({key}) last_over_time({firing}[$__interval])"
     )
     # A label that an alert lacks would leave its own name in the text.
     expr = f'label_join({began}, "about", " ", "account", "channel", "campaign_id")'
+    text = "{{severity}}: {{about}}"
     return _annotation(
-        "Firing alerts",
-        BAD,
-        expr,
-        title="{{alertname}}",
-        text="{{severity}}: {{about}}",
-        tags="severity,account,channel",
+        "Firing alerts", BAD, expr, enable=True, title="{{alertname}}", text=text, tags="severity"
     )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from grafana.generator.signals import BOUNCE, COMPLAINT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from grafana.generator.signals import LimitedRatio
+
 Json = dict[str, Any]
+Steps = tuple[tuple[float | None, str], ...]
 
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -36,29 +41,33 @@ OUTCOME_COLOURS: Final[Mapping[str, str]] = {
     "Converted": "#44BB99",
     "Deposits": "#AAAA00",
 }
-GOOD: Final = "#009E73"
-WARN: Final = "#E69F00"
-BAD: Final = "#D55E00"
-PLAIN: Final = "#56B4E9"
-MUTED: Final = "#9AA5B1"
+# Each can be read on the dark and the light page, and white text on each: contrasts of 3.5, 4.6, 4.6. They
+# stay apart to all common kinds of colour vision.
+GOOD: Final = "#008186"
+WARN: Final = "#996B00"
+BAD: Final = "#C43E3E"
+PLAIN: Final = "#2F6FB7"
+MUTED: Final = "#6B7480"
 
-BOUNCE_STEPS: Final = ((None, GOOD), (0.03, WARN), (0.05, BAD))
-COMPLAINT_STEPS: Final = ((None, GOOD), (0.0003, WARN), (0.0005, BAD))
-"""InTarget's limits and 60 % of them, as in grafana/rules/limits.yaml."""
-LIMIT_STEPS: Final = ((None, GOOD), (0.6, WARN), (1.0, BAD))
+LIMIT_STEPS: Final = ((None, GOOD), (BOUNCE.warning / BOUNCE.limit, WARN), (1.0, BAD))
 NO_STEPS: Final = ((None, PLAIN),)
 
-Steps = tuple[tuple[float | None, str], ...]
+
+def limit_steps(ratio: LimitedRatio) -> Steps:
+    """Return colours of a ratio: from where alerts warn, and from InTarget's limit on."""
+    return ((None, GOOD), (ratio.warning, WARN), (ratio.limit, BAD))
 
 
-def target(
-    expr: str,
-    legend: str = "",
-    ref: str = "A",
-    *,
-    instant: bool = False,
-    table: bool = False,
-) -> Json:
+BOUNCE_STEPS: Final = limit_steps(BOUNCE)
+COMPLAINT_STEPS: Final = limit_steps(COMPLAINT)
+
+
+def prose(text: str) -> str:
+    """Return a text that is wrapped in the source as one line."""
+    return " ".join(text.split())
+
+
+def target(expr: str, legend: str = "", ref: str = "A", *, instant: bool = False, table: bool = False) -> Json:
     """Return a query. Tables are instant; `ref` names its column there (``Value #ref``)."""
     return {
         "datasource": DATASOURCE,
@@ -73,16 +82,20 @@ def target(
     }
 
 
+def columns(queries: Mapping[str, str]) -> list[Json]:
+    """Return the queries of a table by the names of their columns."""
+    return [target(expr, ref=ref, table=True) for ref, expr in queries.items()]
+
+
+# Overrides
+
+
 def override(matcher: str, options: str, **properties: object) -> Json:
     """Return a field override; property names have ``__`` for a dot."""
     return {
         "matcher": {"id": matcher, "options": options},
         "properties": [{"id": name.replace("__", "."), "value": value} for name, value in properties.items()],
     }
-
-
-TEXTS: Final = override("byType", "string", unit="string", noValue="", mappings=[])
-"""Text stays what it is: else "007" would get the panel's unit, in links too, and "" its `noValue`."""
 
 
 def by_name(name: str, **properties: object) -> Json:
@@ -95,14 +108,37 @@ def by_regex(pattern: str, **properties: object) -> Json:
     return override("byRegexp", f"/{pattern}/", **properties)
 
 
+def unknown(text: str) -> Json:
+    """Return a value mapping that shows what isn't known in grey: it is neither good nor bad."""
+    result = {"color": MUTED, "index": 99, "text": text}
+    return {"type": "special", "options": {"match": "null+nan", "result": result}}
+
+
+TEXTS: Final = override("byType", "string", unit="string", noValue="", mappings=[unknown("")])
+"""Text stays what it is: else "007" would get the panel's unit, in links too, and "" its `noValue`."""
+
+WIDTHS: Final = {"Account": 105, "Channel": 80, "Campaign": 270, "Complaints": 105, "Started": 112}
+"""Pixels of the columns that many tables have; the rest share what is left."""
+
+
+def width(pixels: int) -> Json:
+    """Return override properties of a column's width."""
+    return {"custom__width": pixels}
+
+
+def hidden(name: str) -> Json:
+    """Return an override that keeps a field for links, and out of the table."""
+    return by_name(name, custom__hideFrom={"legend": True, "tooltip": True, "viz": True}, custom__hidden=True)
+
+
 def fixed(colour: str) -> Json:
     """Return a colour option."""
     return {"mode": "fixed", "fixedColor": colour}
 
 
 def channel_colours() -> list[Json]:
-    """Return overrides that give each series whose name ends with a channel its colour."""
-    return [by_regex(f"(^|· ){channel}$", color=fixed(colour)) for channel, colour in CHANNEL_COLOURS.items()]
+    """Return overrides that give each series that is a channel its colour."""
+    return [by_regex(f"^{channel}$", color=fixed(colour)) for channel, colour in CHANNEL_COLOURS.items()]
 
 
 def outcome_colours(*outcomes: str) -> list[Json]:
@@ -110,9 +146,50 @@ def outcome_colours(*outcomes: str) -> list[Json]:
     return [by_regex(f"^{outcome}(,|$)", color=fixed(OUTCOME_COLOURS[outcome])) for outcome in outcomes]
 
 
+def dashed(pattern: str, colour: str) -> Json:
+    """Return an override that draws the series whose name matches as a dashed line."""
+    style = {"dash": [10, 10], "fill": "dash"}
+    return by_regex(pattern, color=fixed(colour), custom__lineStyle=style, custom__fillOpacity=0)
+
+
 def thresholds(steps: Steps) -> Json:
     """Return the thresholds of a field, lowest first."""
     return {"mode": "absolute", "steps": [{"color": colour, "value": value} for value, colour in steps]}
+
+
+def shaded(steps: Steps) -> Json:
+    """Return override properties that colour a table's cells by thresholds, unless they are good."""
+    steps = tuple((value, "transparent" if colour == GOOD else colour) for value, colour in steps)
+    return {**background(), "thresholds": thresholds(steps)}
+
+
+def background() -> Json:
+    """Return override properties that colour a table's cells."""
+    return {"custom__cellOptions": {"type": "color-background", "mode": "basic", "applyToRow": False}}
+
+
+def bar_cells(colour: str | None = None, steps: Steps = NO_STEPS, pixels: int = 170) -> Json:
+    """Return override properties that draw a table's numbers as bars, of one colour or by thresholds."""
+    return {
+        "custom__cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
+        "color": fixed(colour) if colour else {"mode": "thresholds"},
+        "thresholds": thresholds(steps),
+        "fieldMinMax": True,  # else the longest bar is that of the largest column
+        "min": 0,
+        **width(pixels),
+    }
+
+
+def value_names(names: Mapping[str, tuple[str, str]]) -> list[Json]:
+    """Return value mappings: what to show for a value, and its colour."""
+    options = {
+        value: {"color": colour, "index": index, "text": text}
+        for index, (value, (text, colour)) in enumerate(names.items())
+    }
+    return [{"type": "value", "options": options}]
+
+
+# Panels
 
 
 def panel(
@@ -122,7 +199,7 @@ def panel(
     targets: Sequence[Json],
     *,
     unit: str,
-    decimals: int,
+    decimals: int | None,
     no_value: str,
     options: Json,
     steps: Steps = NO_STEPS,
@@ -132,45 +209,39 @@ def panel(
     mappings: Sequence[Json] = (),
     links: Sequence[Json] = (),
     transformations: Sequence[Json] = (),
-    lowest: float | None = None,
-    highest: float | None = None,
     interval: str | None = None,
     points: int | None = None,
+    **limits: float,
 ) -> Json:
     """Return a panel; nothing that a reader needs has a default.
 
-    `interval` is the least step of a range query, `points` the most that are asked for: fewer than the panel
-    has pixels where each of them costs a look at thousands of campaigns.
+    `decimals` of None are as many as the value needs. `interval` is the least step of a range query, `points`
+    the most that are asked for: fewer than the panel has pixels where each of them costs a look at thousands
+    of campaigns. `limits` are the field's ``min`` and ``max``.
     """
     defaults: Json = {
         "color": colour or {"mode": "thresholds"},
         "custom": custom or {},
-        "decimals": decimals,
         "links": list(links),
         "mappings": [*mappings, unknown(no_value)],
         "noValue": no_value,
         "thresholds": thresholds(steps),
         "unit": unit,
+        **({} if decimals is None else {"decimals": decimals}),
+        **limits,
     }
-    if lowest is not None:
-        defaults["min"] = lowest
-    if highest is not None:
-        defaults["max"] = highest
-    model: Json = {
+    return {
         "type": kind,
         "title": title,
-        "description": description,
+        "description": prose(description),
         "datasource": DATASOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": list(overrides)},
         "options": options,
         "targets": list(targets),
         "transformations": list(transformations),
+        **({} if interval is None else {"interval": interval}),
+        **({} if points is None else {"maxDataPoints": points}),
     }
-    if interval is not None:
-        model["interval"] = interval
-    if points is not None:
-        model["maxDataPoints"] = points
-    return model
 
 
 def _reduced() -> Json:
@@ -184,12 +255,13 @@ def stat(
     *,
     text: Literal["auto", "value", "value_and_name", "name"] = "auto",
     background: bool = False,
+    sparkline: bool = False,
     **rest: Any,  # noqa: ANN401 - the arguments of panel()
 ) -> Json:
-    """Return a panel of single numbers."""
+    """Return a panel of single numbers; `sparkline` draws their past, of queries over the time range."""
     options = {
-        "colorMode": "background" if background else "value",
-        "graphMode": "none",
+        "colorMode": "background_solid" if background else "value",
+        "graphMode": "area" if sparkline else "none",
         "justifyMode": "auto",
         "orientation": "auto",
         "reduceOptions": _reduced(),
@@ -197,20 +269,6 @@ def stat(
         "wideLayout": True,
     }
     return panel("stat", title, description, targets, options=options, **rest)
-
-
-def gauge(title: str, description: str, targets: Sequence[Json], **rest: Any) -> Json:  # noqa: ANN401
-    """Return a panel of gauges, one for each series."""
-    options = {
-        "minVizHeight": 75,
-        "minVizWidth": 75,
-        "orientation": "auto",
-        "reduceOptions": _reduced(),
-        "showThresholdLabels": False,
-        "showThresholdMarkers": True,
-        "sizing": "auto",
-    }
-    return panel("gauge", title, description, targets, options=options, **rest)
 
 
 def bars(title: str, description: str, targets: Sequence[Json], **rest: Any) -> Json:  # noqa: ANN401
@@ -238,7 +296,7 @@ def lines(
     limits: bool = False,
     soft_max: float | None = None,
     stacked_bars: bool = False,
-    legend: tuple[str, ...] = ("lastNotNull", "max"),
+    legend: tuple[str, ...] = (),
     axis: str = "",
     custom: Json | None = None,
     **rest: Any,  # noqa: ANN401
@@ -258,19 +316,14 @@ def lines(
         "stacking": {"group": "A", "mode": "normal" if stacked_bars else "none"},
         "thresholdsStyle": {"mode": "dashed" if limits else "off"},
         **(custom or {}),
+        **({} if soft_max is None else {"axisSoftMax": soft_max}),
     }
-    if soft_max is not None:
-        look["axisSoftMax"] = soft_max
+    mode = "table" if legend else "list"
     options = {
-        "legend": {
-            "calcs": list(legend),
-            "displayMode": "table" if legend else "list",
-            "placement": "bottom",
-            "showLegend": True,
-        },
+        "legend": {"calcs": list(legend), "displayMode": mode, "placement": "bottom", "showLegend": True},
         "tooltip": {"hideZeros": False, "maxHeight": 400, "mode": "multi", "sort": "desc"},
     }
-    rest.setdefault("colour", {"mode": "palette-classic-by-name"})
+    rest.setdefault("colour", {"mode": "palette-classic"})
     return panel("timeseries", title, description, targets, options=options, custom=look, **rest)
 
 
@@ -278,105 +331,77 @@ def table(
     title: str,
     description: str,
     targets: Sequence[Json],
-    columns: Mapping[str, str],
+    headings: Mapping[str, str],
     *,
     sort: tuple[str, bool] | None = None,
-    sum_of: Sequence[str] = (),
-    transformations: Sequence[Json] = (),
+    overrides: Iterable[Json] = (),
     **rest: Any,  # noqa: ANN401
 ) -> Json:
-    """Return a table. `columns` maps the fields, in their order, to headings; other fields are left out.
+    """Return a table. `headings` maps the fields, in their order, to headings; other fields are left out.
 
-    `sort` is a heading and whether the largest come first; `sum_of` the headings with a total at the foot.
+    A field without a heading is there for links only. `sort` is a heading and whether the largest come first.
     """
     options = {
         "cellHeight": "sm",
         "footer": {
             "countRows": False,
-            "enablePagination": True,
-            "fields": list(sum_of),
+            "enablePagination": False,
+            "fields": [],
             "reducer": ["sum"],
-            "show": bool(sum_of),
+            "show": False,
         },
         "showHeader": True,
         "sortBy": [{"desc": sort[1], "displayName": sort[0]}] if sort else [],
     }
+    shown = {field: heading for field, heading in headings.items() if heading}
     shaping = [
         {"id": "merge", "options": {}},
-        *transformations,
-        {
-            "id": "filterFieldsByName",
-            "options": {"include": {"names": list(columns)}},
-        },
+        {"id": "filterFieldsByName", "options": {"include": {"names": list(headings)}}},
         {
             "id": "organize",
             "options": {
                 "excludeByName": {},
                 "includeByName": {},
-                "indexByName": {field: position for position, field in enumerate(columns)},
-                "renameByName": dict(columns),
+                "indexByName": {field: position for position, field in enumerate(headings)},
+                "renameByName": shown,
             },
         },
     ]
-    custom = {
+    cells = {
         "align": "auto",
         "cellOptions": {"type": "auto"},
         "filterable": False,
         "inspect": False,
-        "minWidth": 70,
+        "minWidth": 60,
     }
-    overrides = [TEXTS, *rest.pop("overrides", ())]
-    return panel(
-        "table", title, description, targets,
-        options=options, custom=custom, transformations=shaping, overrides=overrides, **rest,
-    )  # fmt: skip
-
-
-def shaded(steps: Steps) -> Json:
-    """Return override properties that colour a table's cells by thresholds, unless they are good."""
-    steps = tuple((value, "transparent" if colour == GOOD else colour) for value, colour in steps)
-    return {
-        "custom__cellOptions": {"type": "color-background", "mode": "basic", "applyToRow": False},
-        "thresholds": thresholds(steps),
-    }
-
-
-def bar_cells(colour: str) -> Json:
-    """Return override properties that draw a table's numbers as bars."""
-    return {
-        "custom__cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
-        "color": fixed(colour),
-        "min": 0,
-    }
-
-
-def value_names(names: Mapping[str, tuple[str, str]]) -> list[Json]:
-    """Return value mappings: what to show for a value, and its colour."""
-    return [
-        {
-            "type": "value",
-            "options": {
-                value: {"color": colour, "index": index, "text": text}
-                for index, (value, (text, colour)) in enumerate(names.items())
-            },
-        }
+    own = [
+        TEXTS,
+        *(by_name(heading, **width(WIDTHS[heading])) for heading in shown.values() if heading in WIDTHS),
+        *(hidden(field) for field in headings if field not in shown),
+        *overrides,
     ]
+    return panel(
+        "table",
+        title,
+        description,
+        targets,
+        options=options,
+        custom=cells,
+        transformations=shaping,
+        overrides=own,
+        **rest,
+    )
 
 
-def unknown(text: str) -> Json:
-    """Return a value mapping that shows what isn't known in grey: it is neither good nor bad."""
-    return {
-        "type": "special",
-        "options": {"match": "null+nan", "result": {"color": MUTED, "index": 99, "text": text}},
-    }
+# Links
 
 
-def link(title: str, url: str) -> Json:
+def link(title: str, url: str, *, tab: bool = False) -> Json:
     """Return a data link."""
-    return {"title": title, "url": url, "targetBlank": False}
+    return {"title": title, "url": url, "targetBlank": tab}
 
 
-def campaign_link() -> Json:
+def campaign_link(since: str = '${__data.fields["Value #started"].numeric}') -> Json:
     """Return a table row's link into the campaign's dashboard, with the time since that campaign's start.
 
     The row needs the fields account, channel, campaign_id and ``Value #started``, in milliseconds.
@@ -387,5 +412,5 @@ def campaign_link() -> Json:
         "&var-account=${__data.fields.account:percentencode}"
         "&var-channel=${__data.fields.channel:percentencode}"
         "&var-campaign=${__data.fields.campaign_id:percentencode}"
-        '&from=${__data.fields["Value #started"].numeric}&to=now',
+        f"&from={since}&to=now",
     )

@@ -157,7 +157,6 @@ CUSTOM = {
         }
     ),
     "stat": closed({}),
-    "gauge": closed({}),
     "bargauge": closed({}),
 }
 REDUCE = closed({"calcs": STRINGS, "fields": STRING, "values": BOOL})
@@ -210,17 +209,6 @@ OPTIONS = {
             "wideLayout": BOOL,
         }
     ),
-    "gauge": closed(
-        {
-            "minVizHeight": INT,
-            "minVizWidth": INT,
-            "orientation": ORIENTATION,
-            "reduceOptions": REDUCE,
-            "showThresholdLabels": BOOL,
-            "showThresholdMarkers": BOOL,
-            "sizing": among("auto", "manual"),
-        }
-    ),
     "bargauge": closed(
         {
             "displayMode": among("basic", "lcd", "gradient"),
@@ -238,14 +226,20 @@ OPTIONS = {
 }
 PROPERTIES = {
     "color": COLOUR,
+    "custom.align": among("auto", "left", "right", "center"),
     "custom.cellOptions": CELL,
+    "custom.hidden": BOOL,
+    "custom.minWidth": INT,
+    "custom.hideFrom": closed({"legend": BOOL, "tooltip": BOOL, "viz": BOOL}),
     "custom.drawStyle": DRAW,
     "custom.fillOpacity": NUMBER,
     "custom.lineStyle": LINE_STYLE,
     "custom.width": INT,
     "decimals": INT,
+    "fieldMinMax": BOOL,
     "links": array(DATA_LINK),
     "mappings": array(MAPPING),
+    "max": NUMBER,
     "min": NUMBER,
     "noValue": STRING,
     "thresholds": THRESHOLDS,
@@ -299,14 +293,13 @@ def _panel(kind: str) -> Json:
                         {
                             "color": COLOUR,
                             "custom": CUSTOM[kind],
-                            "decimals": INT,
                             "links": array(DATA_LINK),
                             "mappings": array(MAPPING),
                             "noValue": TEXT,
                             "thresholds": THRESHOLDS,
                             "unit": TEXT,
                         },
-                        {"min": NUMBER, "max": NUMBER},
+                        {"decimals": INT, "min": NUMBER, "max": NUMBER},
                     ),
                     "overrides": array(OVERRIDE),
                 }
@@ -370,6 +363,7 @@ VARIABLE = {
                 "regex": STRING,
             }
         ),
+        closed({**_VARIABLE, "type": {"const": "textbox"}, "query": TEXT}),
         closed({**_VARIABLE, "type": {"const": "custom"}, "query": TEXT, "description": TEXT}),
     ]
 }

@@ -176,7 +176,7 @@ def _account(account: str, setup: Setup, begin: int, now: int) -> Iterator[Sampl
                 {**labels, "reason": reason},
                 failed if reason == "server_error" else 0,
             )
-        yield "intarget_last_success_timestamp_seconds", labels, begin + 3600 if failing else now - now % 300
+        yield "intarget_last_success_timestamp_seconds", labels, begin + 3600 if failing else now - 40
         yield "intarget_stale_after_seconds", labels, stale_after
         yield "intarget_results_incomplete", labels, int(failing)
         yield "intarget_api_unknown_fields", labels, 0
@@ -245,9 +245,10 @@ def _pairs(labels: Labels) -> str:
 class Prometheus(prometheus.Prometheus):
     """A Prometheus whose errors are told in its own words."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, every: int) -> None:
         tool("prometheus")
-        options = ("--storage.tsdb.retention.time=3650d", "--query.max-samples=200000000")
+        lookback = max(300, every + 60)
+        options = ("--storage.tsdb.retention.time=3650d", f"--query.lookback-delta={lookback}s")
         super().__init__(folder, config="scrape_configs: []\n", options=options)
 
     def query(self, expr: str, at: float) -> list[dict[str, Any]]:
@@ -291,13 +292,13 @@ def world(folder: Path, setup: Setup, end: int) -> Iterator[World]:
     write_history(history, setup, end)
     prometheus.import_openmetrics(history, folder / "data")
     for level in _levels():
-        with Prometheus(folder) as running:
+        with Prometheus(folder, setup.every) as running:
             lines = [line for rule in level for line in _evaluate(running, rule, begin, end, setup.every)]
         if lines:
             history.write_text("".join(lines) + "# EOF\n", encoding="utf-8")
             prometheus.import_openmetrics(history, folder / "data")
     history.unlink()
-    with Prometheus(folder) as running:
+    with Prometheus(folder, setup.every) as running:
         yield World(running, begin, end, setup)
 
 

@@ -83,6 +83,7 @@ _PICTURED = (
 )
 PICTURE = Setup(
     hours=8.25 * 24,
+    every=600,
     currencies={"main": "EUR", "second": "USD"},
     campaigns=[
         *(

@@ -1,5 +1,5 @@
 // Draws one dashboard, for a screenshot: page.html?dashboard=UID&prometheus=URL&from=…&to=…&theme=dark&version=…&scrape=60&var-NAME=…
-// `window.drawn` is true when every panel has its data, and `window.failures` lists what went wrong.
+// `window.drawn` is true when every panel has its data and the page stands still, and `window.failures` lists what went wrong.
 import { LoadingState, ThemeContext, createTheme } from '@grafana/data';
 import { LocationServiceProvider, config, locationService } from '@grafana/runtime';
 import { GlobalStyles } from '@grafana/ui';
@@ -17,7 +17,9 @@ import 'uplot/dist/uPlot.min.css';
 window.failures = [];
 window.addEventListener('error', ({ message }) => window.failures.push(message));
 
-const QUIET_MILLISECONDS = 1500;
+const QUIET_MILLISECONDS = 800;
+let changed = performance.now();
+new MutationObserver(() => { changed = performance.now(); }).observe(document, { attributes: true, childList: true, subtree: true });
 
 function chosenIn(parameters) {
   const chosen = {};
@@ -27,13 +29,17 @@ function chosenIn(parameters) {
   return Object.fromEntries(Object.entries(chosen).map(([name, values]) => [name, values.length === 1 ? values[0] : values]));
 }
 
-function whenDrawn(scene) {
-  const states = () => panelsOf(scene).map((panel) => panel.state.$data.state.data);
+// Waits until every panel has its data and the page stands still.
+function settle(scene) {
+  window.drawn = false;
+  const since = performance.now();
   const look = () => {
-    const every = states();
-    if (!every.every((data) => [LoadingState.Done, LoadingState.Error].includes(data?.state))) return setTimeout(look, 100);
+    const every = panelsOf(scene).map((panel) => panel.state.$data.state.data);
+    const done = every.every((data) => [LoadingState.Done, LoadingState.Error].includes(data?.state));
+    if (!done || performance.now() - Math.max(changed, since) < QUIET_MILLISECONDS) return setTimeout(look, 100);
     window.failures.push(...every.filter(({ error }) => error).map(({ error }) => error.message));
-    return setTimeout(() => { window.drawn = true; }, QUIET_MILLISECONDS);
+    window.drawn = true;
+    return undefined;
   };
   look();
 }
@@ -55,7 +61,8 @@ async function draw() {
       </LocationServiceProvider>
     </ThemeContext.Provider>,
   );
-  whenDrawn(scene);
+  window.settle = () => settle(scene);
+  window.settle();
 }
 
 draw().catch(({ stack }) => { window.failures.push(stack); window.drawn = true; });

@@ -19,6 +19,7 @@ const PROCESSORS = {
   [FieldConfigProperty.Thresholds]: thresholdsOverrideProcessor,
   [FieldConfigProperty.Mappings]: valueMappingsOverrideProcessor,
   [FieldConfigProperty.Links]: dataLinksOverrideProcessor,
+  fieldMinMax: booleanOverrideProcessor,
   [FieldConfigProperty.Filterable]: booleanOverrideProcessor,
 };
 

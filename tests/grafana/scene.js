@@ -1,11 +1,12 @@
 // A dashboard's JSON as a scene. Grafana's application does this with code that isn't published as a library.
 import {
   CustomVariable, DataSourceVariable, EmbeddedScene, QueryVariable, SceneControlsSpacer, SceneDataTransformer, SceneGridItem, SceneGridLayout,
-  SceneGridRow, SceneQueryRunner, SceneRefreshPicker, SceneTimePicker, SceneTimeRange, SceneVariableSet, VariableValueSelectors, VizPanel,
+  SceneGridRow, SceneQueryRunner, SceneRefreshPicker, SceneTimePicker, SceneTimeRange, SceneVariableSet, TextBoxVariable, VariableValueSelectors, VizPanel,
 } from '@grafana/scenes';
 
 const VARIABLES = {
   datasource: (model, common) => new DataSourceVariable({ ...common, pluginId: model.query, regex: model.regex }),
+  textbox: (model, common) => new TextBoxVariable(common),
   custom: (model, common) => new CustomVariable({ ...common, query: model.query }),
   query: (model, common) => new QueryVariable({
     ...common, datasource: model.datasource, query: model.query, regex: model.regex, sort: model.sort, refresh: model.refresh,

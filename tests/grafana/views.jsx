@@ -56,7 +56,7 @@ function Table({ data, options, fieldConfig, width, height, timeRange }) {
   return (
     <TableNG
       data={frame} width={width} height={height} timeRange={timeRange} fieldConfig={fieldConfig} noHeader={!options.showHeader} cellHeight={options.cellHeight}
-      initialSortBy={options.sortBy} enablePagination={options.enablePagination} footerOptions={options.footer} getActions={() => []} structureRev={1}
+      initialSortBy={options.sortBy} sortBy={options.sortBy} enablePagination={options.enablePagination} footerOptions={options.footer} getActions={() => []} structureRev={1}
     />
   );
 }
