@@ -3,7 +3,7 @@
     promql      queries: selectors, replicas, names of campaigns
     panels      panels: what every one has, colours, thresholds
     dashboard   the frame: variables, annotations, links, the grid
-    alerting    firing alerts in words
+    problems    firing alerts in words
     overview, campaign, conversions, exporter   one dashboard each
 
 Everything is a pure function of the code and of the exporter's catalogue, so that the JSON can be compared.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grafana.generator import dashboard as frame
-from grafana.generator.alerting import alerts_firing, firing_table
 from grafana.generator.dashboard import Row
 from grafana.generator.panels import (
     BAD,
@@ -32,6 +31,7 @@ from grafana.generator.panels import (
     value_names,
     width,
 )
+from grafana.generator.problems import alerts_firing, firing_table
 from grafana.generator.promql import (
     ACCOUNT,
     AT_END,
