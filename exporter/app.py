@@ -21,7 +21,8 @@ from exporter.logs import fields
 from exporter.schedule import Schedule
 from exporter.status import ExporterStatus
 from exporter.tracking.state_file import State
-from exporter.web import Site, WebServer
+from exporter.web.server import WebServer
+from exporter.web.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""The command line: arguments to calls, errors to one clear line and an exit code."""
+"""The command line: arguments to calls, errors to one clear line and an exit code.
+
+Each command imports what it needs when it is run: ``--version`` and ``--help`` are quick.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
-from exporter import __version__, app, demo, logs, once, shipped, simulator
+from exporter import __version__, logs, shipped, simulator
 from exporter.arguments import Parser, one_of, whole_number
-from exporter.backfill.arguments import order
-from exporter.backfill.forecast import forecast
-from exporter.backfill.job import run as run_backfill
-from exporter.backfill.progress import Progress
-from exporter.config.loading import load
-from exporter.doctor.examine import examine
-from exporter.doctor.report import PROBLEM
 from exporter.errors import ConfigError, ExporterError
-from exporter.web import tls
 from exporter.web.listen import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from exporter.app import Options
     from exporter.config.model import Config
 
 ENVIRONMENT: Final = "INTARGET_EXPORTER_"
@@ -123,6 +119,8 @@ def _refuse_unused(parsed: argparse.Namespace) -> None:
 
 
 def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from exporter import app, demo
+
     options = _options(parsed, environ)
     if parsed.demo:
         demo.run_demo(parsed.demo_scenario or _CALM, options)
@@ -132,6 +130,8 @@ def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from exporter import once
+
     config = _configured(parsed, environ)
     result = once.poll_once(config)
     sys.stdout.write(result.exposition if parsed.output == "text" else result.reconciliation)
@@ -168,11 +168,16 @@ def _check_config_file(parsed: argparse.Namespace, environ: Mapping[str, str]) -
 
 
 def _check_web_config(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Sequence[str]:
+    from exporter.web import tls
+
     path = _setting(parsed.web_config, "WEB_CONFIG_FILE", environ)
     return tls.check(Path(path)) if path else ()
 
 
 def _doctor(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from exporter.doctor.examine import examine
+    from exporter.doctor.report import PROBLEM
+
     config = _only(_loader(parsed, environ)(), parsed.account)
     record = None
     with ExitStack() as stack:
@@ -194,6 +199,11 @@ def _opened_to_write(flag: str, path: str) -> TextIO:
 
 
 def _backfill(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from exporter.backfill.arguments import order
+    from exporter.backfill.forecast import forecast
+    from exporter.backfill.job import run as run_backfill
+    from exporter.backfill.progress import Progress
+
     given = {"--from": parsed.first, "--to": parsed.last, "--output": parsed.output}
     missing = [flag for flag, value in given.items() if not value]
     if missing:
@@ -317,13 +327,17 @@ def _only(config: Config, names: Sequence[str]) -> Config:
 
 
 def _loader(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Callable[[], Config]:
+    from exporter.config.loading import load
+
     text = _setting(parsed.config_file, "CONFIG_FILE", environ)
     path = Path(text) if text else None
     return lambda: load(path, environ=environ)
 
 
-def _options(parsed: argparse.Namespace, environ: Mapping[str, str]) -> app.Options:
-    default = app.Options()
+def _options(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Options:
+    from exporter.app import Options
+
+    default = Options()
     addresses = parsed.listen_address or (environ.get(f"{ENVIRONMENT}WEB_LISTEN_ADDRESS") or "").split(",")
     web_config = _setting(parsed.web_config, "WEB_CONFIG_FILE", environ)
     path = _setting(parsed.telemetry_path, "WEB_TELEMETRY_PATH", environ) or default.telemetry_path
@@ -335,7 +349,7 @@ def _options(parsed: argparse.Namespace, environ: Mapping[str, str]) -> app.Opti
     shard = _number("--shard", _setting(parsed.shard, "SHARD", environ) or "0")
     if total < 1 or not 0 <= shard < total:
         raise _UsageError("--shard must be at least 0 and less than --total-shards")
-    return app.Options(
+    return Options(
         listen_addresses=tuple(address for address in addresses if address) or default.listen_addresses,
         telemetry_path=path,
         web_config=Path(web_config) if web_config else None,

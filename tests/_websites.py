@@ -19,8 +19,8 @@ from exporter.tracking.model import (
     MessageSnapshot,
     Snapshot,
 )
-from exporter.web import Site
 from exporter.web.routes import WebApp
+from exporter.web.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from exporter import __version__, app, cli, demo, once, simulator
+from exporter.backfill import job
 from exporter.backfill.arguments import Order, format_time
 from exporter.config.loading import load
+from exporter.doctor import examine as examination
 from exporter.doctor import report as doctor
 from exporter.errors import ConfigError, StateLockedError
 
@@ -412,7 +414,7 @@ def test_warnings_of_the_configuration_are_told(
 ) -> None:
     """`once` and `backfill` tell what was probably not meant, as serving does."""
     monkeypatch.setattr(once, "poll_once", lambda _: once.Once("", "", ()))
-    monkeypatch.setattr(cli, "run_backfill", lambda *_, **__: ())
+    monkeypatch.setattr(job, "run", lambda *_, **__: ())
     Path(file).write_text(CONFIG + "api: {deadline: 1s}\n")
     assert 0 == run(*command, "--config.file", file)
     assert "warning: " in capsys.readouterr().err
@@ -463,6 +465,14 @@ def test_errors_become_lines(
         assert said == capsys.readouterr().err
 
 
+def test_the_version_is_told_quickly() -> None:
+    """Nothing is imported for it that only a command needs."""
+    heavy = ("pydantic", "requests", "jinja2", "starlette", "sqlite3", "prometheus_client", "apscheduler")
+    code = f"import sys, exporter.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]\n" == done.stdout
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Both go to stdout with code 0; the help names every command, flag and scenario there is."""
     assert 0 == run("--version")
@@ -503,7 +513,7 @@ def test_doctor(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         examined.append([account.name for account in config.accounts])
         return doctor.Report(0.0, (doctor.Finding("accounts", next(levels), "two"),), (), ())
 
-    monkeypatch.setattr(cli, "examine", examine)
+    monkeypatch.setattr(examination, "examine", examine)
     assert 0 == run("doctor", "--config.file", file)
     assert "  ok       accounts: two\n" in capsys.readouterr().out
     assert 0 == run("doctor", "--config.file", file, "--account=other", "--output=json")
@@ -529,7 +539,7 @@ def test_doctor_logs_only_errors(file: str, monkeypatch: pytest.MonkeyPatch) -> 
     """The report says it all, unless a level is asked for."""
     given: list[str] = []
     monkeypatch.setattr(cli.logs, "setup", lambda level, _form: given.append(level))
-    monkeypatch.setattr(cli, "examine", lambda _config, **_: doctor.Report(0.0, (), (), ()))
+    monkeypatch.setattr(examination, "examine", lambda _config, **_: doctor.Report(0.0, (), (), ()))
     run("doctor", "--config.file", file)
     run("doctor", "--config.file", file, "--log.level=info")
     assert ["error", "info"] == given
@@ -548,7 +558,7 @@ def test_backfill(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         progress.say("done")
         return next(faults)
 
-    monkeypatch.setattr(cli, "run_backfill", run_it)
+    monkeypatch.setattr(job, "run", run_it)
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     assert 0 == run(*BACKFILL, "--config.file", file)
     assert ("done\n", "") == capsys.readouterr()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.web import WebServer
+from exporter.web.server import WebServer
 from tests._chromium import DEADLINE, Browser
 from tests._websites import lively
 

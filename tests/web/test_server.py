@@ -17,7 +17,7 @@ import bcrypt
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.web import WebServer
+from exporter.web.server import WebServer
 from tests._certificates import Certificate, authority, leaf
 from tests._websites import EXPOSITION, Exposed, site
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from exporter.web import Site
+    from exporter.web.site import Site
 
 DEADLINE = 60.0
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
