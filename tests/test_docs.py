@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 GENERATED: Final = ("metrics", "flags", "configuration")
-PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES: Final = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXT: Final = "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.stem not in GENERATED)
 FENCE: Final = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PROSE: Final = FENCE.sub("", TEXT)
