@@ -12,7 +12,6 @@ import contextlib
 import logging
 import traceback
 from asyncio import sslproto
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -39,18 +38,23 @@ _MAX_HEAD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 16 * 1024
 _LINGER_BYTES: Final = 1 << 20
 _COMPLAINT_SECONDS: Final = 60.0
+_MOMENT: Final = 0.25
+"""Seconds in which a new connection, or one that was just asked something, isn't closed for another one."""
 
 # Asyncio gives each TLS connection a buffer of 256 KiB to read into; ours only ever get requests.
 sslproto.SSLProtocol.max_size = _READ_BYTES
 
 
 class Connections:
-    """The open connections, at most `limit`: for one too many, the one that was quiet longest is closed."""
+    """The open connections, at most `limit`: for one more, the one that was quiet longest is closed.
+
+    Each has a moment to send its request, though, in which newcomers wait.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
         self._limit = limit
-        self._tasks: OrderedDict[asyncio.Task[None], None] = OrderedDict()
+        self._tasks: dict[asyncio.Task[None], float] = {}  # since when each is quiet
         self._answering: set[asyncio.Task[None]] = set()
         self._complained = float("-inf")
 
@@ -63,14 +67,27 @@ class Connections:
         """How many are being answered at the moment."""
         return len(self._answering)
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one more."""
+        return len(self._tasks) >= self._limit
+
+    async def make_room(self) -> None:
+        """Return once there is room for one more, closing the oldest if need be."""
+        loop = asyncio.get_running_loop()
+        while self.full:
+            oldest, since = next(iter(self._tasks.items()))
+            if loop.time() >= since + _MOMENT:
+                del self._tasks[oldest]
+                oldest.cancel()
+                self._complain()
+            else:
+                await asyncio.sleep(_MOMENT / 10)
+
     def begin(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve the connection `sock`, with TLS if there is a `context`."""
-        if len(self._tasks) >= self._limit:
-            oldest, _ = self._tasks.popitem(last=False)
-            oldest.cancel()
-            self._complain()
         task = asyncio.create_task(self._serve(sock, context))
-        self._tasks[task] = None
+        self._tasks[task] = asyncio.get_running_loop().time()
         task.add_done_callback(self._end)
 
     async def close(self, grace: float) -> None:
@@ -89,8 +106,8 @@ class Connections:
         """Count the current task's connection as one that is being answered."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - called by the tasks of `begin`
-        if task in self._tasks:
-            self._tasks.move_to_end(task)
+        if self._tasks.pop(task, None) is not None:
+            self._tasks[task] = asyncio.get_running_loop().time()
         self._answering.add(task)
         try:
             yield

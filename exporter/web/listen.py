@@ -13,7 +13,9 @@ from exporter.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 1024
+_SEND_BUFFER: Final = 512 * 1024
+"""What the kernel holds for a slow reader; by itself it would take megabytes for each."""
 _UNSENT_SECONDS: Final = 30
 _ADDRESS = re.compile(r"(?:\[(?P<literal>[^\[\]]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 _MAX_PORT: Final = 65535
@@ -115,6 +117,7 @@ def _listen(family: int, address: tuple[Any, ...], *, with_ipv4: bool = False) -
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not with_ipv4))
         if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ MAX_CONNECTIONS: Final = 256
 """Open connections over all addresses: a quarter of the usual limit of 1024 files; polling keeps the rest."""
 _GRACE: Final = 1.0
 """Seconds that answers under way get when the server stops; then their connections are broken off."""
+_ACCEPT_AT_ONCE: Final = 32
 _ACCEPT_PAUSE: Final = 0.2
 """Seconds without accepting after a failure, which is a lack of files or memory."""
 
@@ -79,13 +81,23 @@ class WebServer:
         loop = asyncio.get_running_loop()
         failing = False
         while True:
+            await self._connections.make_room()
             try:
                 sock, _ = await loop.sock_accept(listener)
+                self._begin(sock)
+                # Those that wait behind it come at once: a full queue makes newcomers wait for a second.
+                with contextlib.suppress(BlockingIOError):
+                    for _ in range(_ACCEPT_AT_ONCE):
+                        if not self._connections.full:
+                            self._begin(listener.accept()[0])
             except OSError as error:
                 if not failing:
                     log.error("connections can't be accepted: %s", error.strerror)  # noqa: TRY400 - says it all
                 failing = True
                 await asyncio.sleep(_ACCEPT_PAUSE)
-                continue
-            failing = False
-            self._connections.begin(sock, None if self._file is None or not self.tls else self._file.context())
+            else:
+                failing = False
+
+    def _begin(self, sock: socket.socket) -> None:
+        sock.setblocking(False)  # noqa: FBT003 - the socket module's way
+        self._connections.begin(sock, None if self._file is None or not self.tls else self._file.context())

@@ -40,6 +40,7 @@ async def peers(connections: Connections, number: int = 1) -> AsyncIterator[list
     """Yield the peers' ends of `number` connections."""
     ends: list[socket.socket] = []
     for _ in range(number):
+        await connections.make_room()
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         theirs.settimeout(0)
@@ -178,16 +179,18 @@ def test_one_connection_too_many_closes_the_oldest(caplog: pytest.LogCaptureFixt
     async def main() -> list[bool]:
         connections = Connections(HELLO, 3)
         async with peers(connections, 3) as ends:
-            await asyncio.get_running_loop().sock_sendall(ends[0], GET)
-            assert await asyncio.get_running_loop().sock_recv(ends[0], 65536)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(ends[0], GET)
+            assert await loop.sock_recv(ends[0], 65536)
+            begun = loop.time()
             async with peers(connections, 2):
                 await until_end(ends[1])
                 await until_end(ends[2])
-                await asyncio.get_running_loop().sock_sendall(ends[0], GET)
-                alive = [bool(await asyncio.get_running_loop().sock_recv(ends[0], 65536))]
-                return [*alive, len(connections) == 3]
+                await loop.sock_sendall(ends[0], GET)
+                alive = bool(await loop.sock_recv(ends[0], 65536))
+                return [alive, len(connections) == 3, loop.time() - begun >= http1._MOMENT / 2]
 
-    assert [True, True] == asyncio.run(main())
+    assert [True, True, True] == asyncio.run(main())
     assert 1 == caplog.text.count("too many connections: 3 are open, closing the oldest")
 
 
