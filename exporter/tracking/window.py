@@ -99,6 +99,7 @@ class Window:
         )
         self._saved_account: AccountRecord | None = None if saved is None else record
         self._saved_at = -math.inf
+        self._has_failed = False
         self._is_whole = saved is None
         self._hold_anew(now)
         self._evict(now, Tally())
@@ -151,8 +152,7 @@ class Window:
                 self._channels.add(key[1], step, hold_until=context.hold_until)
         self._proven.add(collected.ranges, now=now, since=now.wall - self.settings.window)
         self._proven.forget_before(now.wall - ARCHIVE_SECONDS)
-        if succeeded:
-            self._succeed(STATISTICS, now)
+        self._note_end(STATISTICS, now, succeeded=succeeded)
         return self._finish(now, tally)
 
     def merge_conversions(self, collected: Collected[Conversion], *, now: Moment, succeeded: bool) -> Merged:
@@ -167,8 +167,7 @@ class Window:
             if self._conversions.merge(rows, coverage, collected.partial, keep_from=keep_from):
                 tally.changed += was_known
                 tally.found += not was_known
-        if succeeded:
-            self._succeed(CONVERSIONS, now)
+        self._note_end(CONVERSIONS, now, succeeded=succeeded)
         return self._finish(now, tally)
 
     def tick(self, now: Moment) -> Merged | None:
@@ -210,9 +209,12 @@ class Window:
         self._campaigns.hold_anew(self._hold_until(now))
         self._channels.hold_anew(self._hold_until(now))
 
-    def _succeed(self, resource: str, now: Moment) -> None:
-        self._successes[resource] = now.wall
-        self._fresh_since[resource] = now.steady
+    def _note_end(self, resource: str, now: Moment, *, succeeded: bool) -> None:
+        if succeeded:
+            self._successes[resource] = now.wall
+            self._fresh_since[resource] = now.steady
+        else:
+            self._has_failed = True
 
     def _stale_at(self, resource: str) -> float:
         """Return when a resource's data become stale, in steady seconds."""
@@ -309,7 +311,7 @@ class Window:
         return replace(changes, account=account) if self._must_save(account, changes, now) else changes
 
     def _must_save(self, account: AccountRecord, changes: Changes, now: Moment) -> bool:
-        """Whether the account's record must be saved: times alone can wait."""
+        """Whether the account's record must be saved: times alone can wait, unless a poll has failed since."""
         before = self._saved_account
         if account == before:
             return False
@@ -317,7 +319,7 @@ class Window:
             return True
         has_same_ids = account.discovered.keys() == before.discovered.keys()
         every = min(TIMES_SAVED_EVERY, self.settings.stale_after / 4)
-        is_recent = now.steady < self._saved_at + every
+        is_recent = now.steady < self._saved_at + every and not self._has_failed
         return not (is_recent and has_same_ids and account.proven == before.proven)
 
     def saved(self, changes: Changes, now: Moment) -> None:
@@ -327,6 +329,7 @@ class Window:
         self._conversions.unsaved.clear()
         if changes.account is not None:
             self._saved_account, self._saved_at = changes.account, now.steady
+            self._has_failed = False
         self._is_whole = False
 
     # Publishing

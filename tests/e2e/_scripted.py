@@ -9,7 +9,7 @@ import contextlib
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
@@ -45,31 +45,19 @@ class Line:
     """One counter as it should be.
 
     `value` is the vendor's, `top` what is to be exported; `first` is the first sample, `counted` what has to be
-    added since then, `resets` the steps down that are due.
+    added since then.
     """
 
     value: int
     top: int
     first: int
     counted: int
-    resets: list[tuple[int, int]] = field(default_factory=list)
 
     def move(self, value: int) -> None:
-        """Let the vendor's value be another one; a lower one is held."""
+        """Let the vendor's value be another one; a lower one never shows."""
         self.counted += max(0, value - self.top)
         self.top = max(self.top, value)
         self.value = value
-
-    @property
-    def falls(self) -> bool:
-        """Whether the vendor's value is so low that it will be passed through if it stays."""
-        return self.value * 2 < self.top and self.top - self.value >= 100
-
-    def reset(self) -> None:
-        """Expect the value as a real reset."""
-        self.resets.append((self.top, self.value))
-        self.top = self.value
-        self.counted += self.value
 
 
 class Campaign:

@@ -619,6 +619,10 @@ def test_times_alone_are_saved_now_and_then() -> None:
     poll(target, row(1, 10), now=NOW + 299)
     assert Changes() == target.changes(at(NOW + 299))
     assert {"statistics": NOW + 299} == target.changes(at(NOW + 300)).account.successes
+    target.saved(target.changes(at(NOW + 300)), at(NOW + 300))
+    poll(target, row(1, 10), now=NOW + 310)
+    poll(target, now=NOW + 320, succeeded=False)
+    assert {"statistics": NOW + 310} == target.changes(at(NOW + 320)).account.successes
 
 
 # Limits and messages
