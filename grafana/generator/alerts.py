@@ -194,7 +194,7 @@ last_over_time({active}[1d]) and on (account) account:intarget_data:missing""",
             'printf " InTarget has taken back %.0f; they are not counted here."',
         )
         + f"\n{order}; then {ratio.advice}."
-        f"\nEnds by itself {ratio.quiet_after[:-1]} h after it last sent, or 3 h after it was stopped.",
+        f"\nEnds by itself at most {ratio.quiet_after[:-1]} h after it last sent.",
         dashboard=f"intarget-campaign{_CAMPAIGN_VARIABLES}",
     )
 

@@ -311,7 +311,7 @@ def test_a_bad_campaign_is_one_readable_page_that_ends(stack: Stack) -> None:
 Campaign 111 "Spring promo" (email, account main) has bounces of surely 5.702% or more, limit 5%.
 57 bounces of 600 messages sent (9.5%).
 Stop it now if it still sends; then drop the addresses that bounced, and find out where the list came from.
-Ends by itself 12 h after it last sent, or 3 h after it was stopped.
+Ends by itself at most 12 h after it last sent.
 http://localhost:3000/d/intarget-campaign?var-account=main&var-channel=email&var-campaign=111""" == _plain(
         mails[0]
     )
