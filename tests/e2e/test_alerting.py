@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
 
+from grafana.rules.analysis.notify import Alert, notifications
 from tests.rules.prometheus import Prometheus, free_port
 
 if TYPE_CHECKING:
@@ -183,10 +184,8 @@ def _compressed_rules(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def _alertmanager(folder: Path, webhook: str, mail: str) -> Iterator[str]:
-    """Run Alertmanager with the shipped configuration; addresses and waits are replaced, nothing else."""
-    executable = _tool("prometheus-alertmanager")
+def _for_the_test(webhook: str, mail: str) -> str:
+    """Return the shipped configuration with addresses of ours and short waits, and nothing else changed."""
     config = (RULES / "alertmanager.yml").read_text()
     for address, ours in (
         ("mail.example.com:587", f"{mail}\n  smtp_require_tls: false"),
@@ -195,7 +194,13 @@ def _alertmanager(folder: Path, webhook: str, mail: str) -> Iterator[str]:
     ):
         assert config.count(address) == 1
         config = config.replace(address, ours)
-    config = re.sub(r"(group_wait|group_interval): \d+[mh]", r"\1: 3s", config)
+    return re.sub(r"(group_wait|group_interval): \d+[mh]", r"\1: 3s", config)
+
+
+@contextmanager
+def _alertmanager(folder: Path, config: str) -> Iterator[str]:
+    """Run Alertmanager; yields its address."""
+    executable = _tool("prometheus-alertmanager")
     folder.mkdir()
     shutil.copytree(RULES / "templates", folder / "templates")
     (folder / "alertmanager.yml").write_text(config)
@@ -259,7 +264,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         target, _ = running.enter_context(_server(exporter.text))
         webhook, chats = running.enter_context(_server(lambda: ""))
         mail, mails = running.enter_context(_mailbox())
-        alertmanager = running.enter_context(_alertmanager(tmp_path / "alertmanager", webhook, mail))
+        alertmanager = running.enter_context(
+            _alertmanager(tmp_path / "alertmanager", _for_the_test(webhook, mail))
+        )
         rules = _compressed_rules(tmp_path / "rules")
         config = f"""
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
@@ -346,3 +353,78 @@ def test_an_account_over_the_limit_is_told_with_its_campaigns(stack: Stack) -> N
         "the warning has come",
     )
     assert all("Campaign 112 " not in _plain(mail) for mail in mails)
+
+
+def _alert(name: str, severity: str, since: int, until: int, **more: str) -> Alert:
+    """Return an alert of account `a`, from minute to minute."""
+    labels = {"alertname": f"InTarget{name}", "severity": severity, "signal": "bounce", "account": "a"}
+    return Alert({**labels, "channel": "email", **more}, since * 60, until * 60)
+
+
+STORY = (
+    _alert("CampaignBounceRate", "warning", 0, 22, campaign_id="1"),
+    _alert("CampaignBounceRate", "critical", 2, 22, campaign_id="1"),
+    _alert("BounceSpike", "warning", 2, 6),
+    _alert("AccountBounceRate", "critical", 9, 33, window="24h"),
+    _alert("AccountBounceRate", "critical", 10, 33, window="7d"),
+    _alert("CampaignBounceRate", "critical", 14, 22, campaign_id="2"),
+    _alert("CampaignBounceRate", "warning", 14, 38, campaign_id="2"),
+)
+
+
+def _post(address: str, alerts: list[dict[str, Any]]) -> None:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://{address}/api/v2/alerts", json.dumps(alerts).encode(), headers)
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+@pytest.mark.e2e
+def test_the_model_notifies_as_alertmanager_does(tmp_path: Path) -> None:
+    """The replay's model and a real Alertmanager tell the same of one story; a minute takes a second here."""
+    told = notifications(STORY)
+    names = [f"{a.labels['alertname']} {a.labels['severity']} {a.labels.get('campaign_id')}" for a in STORY]
+    expected = sorted((n.receiver, sorted(names[i] for i in n.firing)) for n in told)
+    config = (RULES / "alertmanager.yml").read_text().split("\nreceivers:")[0]
+    config = re.sub(r"(group_wait|group_interval): (\d+)m", r"\1: \2s", config)
+    with ExitStack() as running:
+        webhook, received = running.enter_context(_server(lambda: ""))
+        hooks = "".join(
+            f"\n  - name: {name}\n    webhook_configs: [{{url: 'http://{webhook}/', send_resolved: {tell}}}]"
+            for name, tell in (("page", "true"), ("chat", "false"), ("log", "false"))
+        )
+        address = running.enter_context(
+            _alertmanager(tmp_path / "alertmanager", f"{config}\nreceivers:{hooks}\n")
+        )
+        begun = time.time()
+        stamp = "%Y-%m-%dT%H:%M:%S.000Z"
+
+        def minute(at: int) -> None:
+            _until(lambda: time.time() - begun >= at, f"minute {at}")
+            now = [a for a in STORY if a.since <= at * 60]
+            ends = {True: begun + at - 0.5, False: begun + 600}
+            _post(
+                address,
+                [
+                    {
+                        "labels": dict(a.labels),
+                        "startsAt": time.strftime(stamp, time.gmtime(begun + a.since // 60 - 1)),
+                        "endsAt": time.strftime(stamp, time.gmtime(ends[a.until <= at * 60])),
+                    }
+                    for a in now
+                ],
+            )
+
+        for at in range(45):
+            minute(at)
+    seen = sorted(
+        (
+            message["receiver"],
+            sorted(
+                f"{a['labels']['alertname']} {a['labels']['severity']} {a['labels'].get('campaign_id')}"
+                for a in message["alerts"]
+                if a["status"] == "firing"
+            ),
+        )
+        for message in received
+    )
+    assert expected == seen
