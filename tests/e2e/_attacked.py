@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from exporter.web import WebServer
+from exporter.web.server import WebServer
 from tests._websites import Exposed, lively, site
 
 TEXT = b"".join(

@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Attack:
     def __init__(self, port: int, seconds: float, ca_file: str | None) -> None:
         self.port = port
         self.end = time.monotonic() + seconds
+        self.ca_file = ca_file
+        self.folder = None if ca_file is None else Path(ca_file).parent
         self.context = None if ca_file is None else ssl.create_default_context(cafile=ca_file)
         self.done = 0
         self._lock = threading.Lock()
@@ -184,6 +187,22 @@ def after_12(attack: Attack) -> None:
     attack.connect(version=ssl.TLSVersion.TLSv1_2).close()
 
 
+def certified(attack: Attack) -> None:
+    """Likewise with a client's certificate."""
+    context = ssl.create_default_context(cafile=attack.ca_file)
+    context.load_cert_chain(f"{attack.folder}/client.pem", f"{attack.folder}/client.key")
+    with socket.create_connection(("127.0.0.1", attack.port), 5) as raw:
+        context.wrap_socket(raw, server_hostname="localhost").close()
+
+
+def stranger(attack: Attack) -> None:
+    """Offer a certificate that the server doesn't know."""
+    context = ssl.create_default_context(cafile=attack.ca_file)
+    context.load_cert_chain(f"{attack.folder}/stranger.pem", f"{attack.folder}/stranger.key")
+    with socket.create_connection(("127.0.0.1", attack.port), 5) as raw:
+        context.wrap_socket(raw, server_hostname="localhost").recv(1)
+
+
 def reset(attack: Attack) -> None:
     """Reset the connection after a handshake."""
     with attack.connect() as peer:
@@ -210,6 +229,8 @@ ENDINGS: tuple[Callable[[Attack], None], ...] = (
     senseless,
     after,
     after_12,
+    certified,
+    stranger,
     reset,
     clean,
     answered,

@@ -45,6 +45,7 @@ class Server:
             [sys.executable, str(FOLDER / "_attacked.py"), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env=os.environ | ({"COLLECT": "1"} if collect else {}),
         )
@@ -54,8 +55,12 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> list[str]:
+        """End it, and return the lines that it logged."""
         self._process.kill()
-        self._process.communicate()
+        return self._process.communicate()[1].splitlines()
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -119,7 +124,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("attacked")
     signer = authority(made, "ca")
     leaf(made, "server", signer, "DNS:localhost,IP:127.0.0.1")
-    (made / "tls.yml").write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+    leaf(made, "client", signer, "DNS:prometheus.example")
+    leaf(made, "stranger", authority(made, "other"), "DNS:else.example")
+    pair = "cert_file: server.pem, key_file: server.key"
+    clients = "client_ca_file: ca.pem, client_auth_type: VerifyClientCertIfGiven"
+    (made / "tls.yml").write_text(f"tls_server_config: {{{pair}, {clients}}}\n")
     hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(8)).decode()
     (made / "passwords.yml").write_text(f"basic_auth_users: {{alice: {hashed}}}\n")
     return made
@@ -135,7 +144,7 @@ def report(kind: str, done: int, quiet: Waits, during: Waits, costs: Sequence[di
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scrapes_go_on_and_nothing_is_left(folder: Path, kind: str) -> None:
-    """Of 100 scrapes 99 wait at most a second more, memory grows by half at most, and all is given back."""
+    """Of 100 scrapes 99 wait a second more at most, memory grows by half at most; all is given back."""
     tls = kind in OVER_TLS
     name = "tls.yml" if tls else "passwords.yml" if kind == "passwords" else None
     context = ssl.create_default_context(cafile=folder / "ca.pem") if tls else None
@@ -150,6 +159,7 @@ def test_scrapes_go_on_and_nothing_is_left(folder: Path, kind: str) -> None:
             at_most = server.costs()
             done = int(attack.communicate()[0])
         after = settled(server, before)
+        logged = server.end()
     line = report(kind, done, quiet, during, (before, at_most, after))
     if path := os.environ.get("ATTACK_REPORT"):
         with Path(path).open("a") as file:
@@ -159,6 +169,7 @@ def test_scrapes_go_on_and_nothing_is_left(folder: Path, kind: str) -> None:
     assert during.share(0.99) <= 1.0 + 4 * quiet.share(0.99), line
     assert at_most["rss"] <= 1.5 * before["rss"], line
     assert after["rss"] <= 1.25 * before["rss"], line
+    assert len(logged) <= 1, logged[:9]
     assert (before["descriptors"], before["tasks"]) == (after["descriptors"], after["tasks"]), line
 
 
