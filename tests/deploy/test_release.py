@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from fnmatch import fnmatch
 
 import yaml
 
 from tests.deploy._objects import ROOT
 
-URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+URLS = PYPROJECT["project"]["urls"]
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/intarget-exporter\b[^\s\"'<>)\]#]*")
 FOLDERS = ("deploy", "docs", "exporter", "grafana")
 
@@ -29,6 +31,15 @@ def test_addresses_are_of_files_that_exist() -> None:
     for url in URLS.values():
         _, _, path = url.partition("/blob/main/")
         assert (ROOT / path).exists()
+
+
+def test_image_gets_all_that_the_wheel_is_made_of() -> None:
+    """.dockerignore lets through every file that the build names."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    named = [*wheel["packages"], *wheel["force-include"], PYPROJECT["project"]["readme"], "pyproject.toml"]
+    assert [] == [name for name in named if not any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def test_hosted_ci_runs_what_everybody_runs() -> None:
