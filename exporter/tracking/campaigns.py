@@ -167,7 +167,8 @@ class Campaigns:
     def _put(self, key: Key, record: CampaignRecord) -> None:
         self.records[key] = self.unsaved[key] = record
         self.changed.add(key)
-        self._next_leave = None
+        if self._next_leave is not None:
+            self._next_leave = min(self._next_leave, self._still_sending.leaves(key[0], record.starts))
         if is_held(record):
             self._held.add(key)
         else:
@@ -198,15 +199,11 @@ class Campaigns:
 
     @property
     def leaves_at(self) -> float:
-        """When the next campaign leaves the window; infinity: none is tracked."""
+        """When the next campaign leaves the window, or earlier; infinity: none is tracked."""
         if self._next_leave is None:
             times = (self._still_sending.leaves(key[0], record.starts) for key, record in self.records.items())
             self._next_leave = min(times, default=math.inf)
         return self._next_leave
-
-    def found_sending(self) -> None:
-        """Take note that campaigns leave later than was known."""
-        self._next_leave = None
 
     def evict(self, wall: float, tally: Tally) -> None:
         """Let go of the campaigns that left the window."""
@@ -215,6 +212,7 @@ class Campaigns:
         for key, record in list(self.records.items()):
             if self._still_sending.leaves(key[0], record.starts) <= wall:
                 self._leave(record, wall, tally)
+        self._next_leave = None
 
     def _leave(self, record: CampaignRecord, wall: float, tally: Tally) -> None:
         key = record.key
@@ -223,7 +221,6 @@ class Campaigns:
         self._held.discard(key)
         self.unsaved[key] = replace(record, evicted=wall)
         self.changed.add(key)
-        self._next_leave = None
         tally.gone += 1
 
 

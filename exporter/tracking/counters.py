@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.api.fields import Counts, same
-from exporter.api.model import INVALID
+from exporter.api.model import INVALID, Mark
 from exporter.tracking.model import NO_VALUES, ZEROS
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ class Counters:
         With `is_baseline` a first value is no increase, since nobody knows when it grew; else it is held until
         `hold_until` (None: not at all).
         """
+        growth = None if self.is_held or self.top is not self.present else _growth(self.top, totals)
+        if growth is not None:  # as nearly always; the rest is for the other cases
+            values: Values = Counts._make([None if isinstance(total, Mark) else total for total in totals])
+            return Step(Counters(values, values, unread=self.unread), growth, growth)
         top, present = list(self.top), list(self.present)
         held, unread = list(self.held), list(self.unread)
         increase: list[int | None] = [None] * len(top)
@@ -139,6 +143,21 @@ class Step(NamedTuple):
 
 NEW: Final = Counters()
 """Before the first reading."""
+
+
+def _growth(top: Values, totals: Counts[Count]) -> Values | None:
+    """Return by how much totals have grown; None if a field lost or got its value, or fell."""
+    growth: list[int | None] = []
+    for before, now in zip(top, totals, strict=True):
+        if before is None or now is None or isinstance(now, Mark):
+            if before is not now:
+                return None
+            growth.append(None)
+        elif now < before:
+            return None
+        else:
+            growth.append(now - before)
+    return Counts._make(growth)
 
 
 def _counters(

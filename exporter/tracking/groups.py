@@ -111,11 +111,17 @@ def title_total(groups: Iterable[Group], title: str) -> Counts[Count]:
 def group_rows(rows: Sequence[MessageStats], *, per_message: bool) -> dict[float, Group]:
     """Return the sums of rows by start."""
     if len(rows) == 1:
-        return {rows[0].start: _sum_up(rows[0].start, rows, per_message=per_message)}
+        return {rows[0].start: _group_of(rows[0], per_message=per_message)}
     by_start: dict[float, list[MessageStats]] = defaultdict(list)
     for row in rows:
         by_start[row.start].append(row)
     return {start: _sum_up(start, members, per_message=per_message) for start, members in by_start.items()}
+
+
+def _group_of(row: MessageStats, *, per_message: bool) -> Group:
+    counted: Counts[int] = Counts._make([0 if count is None else 1 for count in row.counts])
+    messages = ((row.title, row.counts),) if per_message else ()
+    return Group(row.start, 1, counted, row.counts, (row.title,), messages)
 
 
 def _sum_up(start: float, rows: Sequence[MessageStats], *, per_message: bool) -> Group:
@@ -193,6 +199,8 @@ def _merge(known: Group | None, group: Group, *, is_partial: bool) -> Group:
         return group
     fewer = [is_partial or now < then for now, then in zip(group.counted, known.counted, strict=True)]
     has_fewer_rows = is_partial or group.rows < known.rows
+    if not (has_fewer_rows or group.messages or any(fewer) or INVALID in group.values):
+        return group
     values = _latest(known.values, group.values, fewer)
     titles, messages = group.titles, dict(group.messages)
     then = dict(known.messages)

@@ -9,7 +9,7 @@ from exporter.tracking.counters import NEW
 from exporter.tracking.model import AccountSnapshot, CampaignSnapshot, MessageSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.tracking.campaigns import Campaigns
@@ -44,6 +44,7 @@ class SnapshotMaker:
         self._channels = channels
         self._conversions = conversions
         self._made: dict[Key, CampaignSnapshot] = {}
+        self._order: list[Key] = []
         self._made_channels: tuple[ChannelSnapshot, ...] = ()
         self._last: AccountSnapshot | None = None
         self._stale: tuple[bool, bool] | None = None
@@ -59,7 +60,8 @@ class SnapshotMaker:
             self._last = AccountSnapshot(self._account, self._currency, since, stale=True)
         else:
             self._update(stale)
-            self._last = self._account_snapshot(since, self._made.values(), self._made_channels)
+            campaigns = [self._made[key] for key in self._order]
+            self._last = self._account_snapshot(since, campaigns, self._made_channels)
         self._stale = stale
         return self._last
 
@@ -70,7 +72,9 @@ class SnapshotMaker:
         made = [
             self._campaign_snapshot(key, has_conversions=not stale[1], hold=False) for key in self._all_keys()
         ]
-        return self._account_snapshot(since, made, self._channels.snapshots(hold=False))
+        return self._account_snapshot(
+            since, sorted(made, key=_newest_first), self._channels.snapshots(hold=False)
+        )
 
     def _all_keys(self) -> AbstractSet[Key]:
         return self._campaigns.records.keys() | self._conversions.records.keys()
@@ -88,11 +92,17 @@ class SnapshotMaker:
             changed = self._all_keys()
         else:
             changed = self._campaigns.changed | self._conversions.changed
+        is_moved = not self._made
         for key in changed:
+            before = self._made.pop(key, None)
             if key in self._campaigns.records or key in self._conversions.records:
-                self._made[key] = self._campaign_snapshot(key, has_conversions=not stale[1], hold=True)
+                made = self._campaign_snapshot(key, has_conversions=not stale[1], hold=True)
+                self._made[key] = made
+                is_moved = is_moved or before is None or made.start != before.start
             else:
-                self._made.pop(key, None)
+                is_moved = is_moved or before is not None
+        if is_moved:
+            self._order = sorted(self._made, key=lambda key: _newest_first(self._made[key]))
         if self._channels.has_changed:
             self._made_channels = self._channels.snapshots(hold=True)
         self._campaigns.changed.clear()
@@ -100,17 +110,15 @@ class SnapshotMaker:
         self._channels.has_changed = False
 
     def _account_snapshot(
-        self, since: float, campaigns: Iterable[CampaignSnapshot], channels: tuple[ChannelSnapshot, ...]
+        self, since: float, newest: Sequence[CampaignSnapshot], channels: tuple[ChannelSnapshot, ...]
     ) -> AccountSnapshot:
-        """Return campaigns, the newest first and no more than are exported, and channels as one snapshot."""
-        newest = sorted(campaigns, key=lambda item: (-item.start, item.campaign_id, item.channel))
-        ids = list(dict.fromkeys([item.campaign_id for item in newest]))
-        dropped = frozenset(ids[self._settings.max_campaigns :])
-        if dropped:
-            newest = [item for item in newest if item.campaign_id not in dropped]
-        return AccountSnapshot(
-            self._account, self._currency, since, tuple(newest), channels, dropped=len(dropped)
-        )
+        """Return campaigns, the newest first, as far as they are exported, and channels as one snapshot."""
+        dropped: frozenset[int] = frozenset()
+        if len(newest) > self._settings.max_campaigns:
+            ids = list(dict.fromkeys([item.campaign_id for item in newest]))
+            dropped = frozenset(ids[self._settings.max_campaigns :])
+        campaigns = tuple([item for item in newest if item.campaign_id not in dropped])
+        return AccountSnapshot(self._account, self._currency, since, campaigns, channels, dropped=len(dropped))
 
     def _campaign_snapshot(self, key: Key, *, has_conversions: bool, hold: bool) -> CampaignSnapshot:
         campaign = self._campaigns.records.get(key)
@@ -142,6 +150,10 @@ class SnapshotMaker:
                 if not message.gone
             ]
         )
+
+
+def _newest_first(item: CampaignSnapshot) -> tuple[float, int, str]:
+    return -item.start, item.campaign_id, item.channel
 
 
 def _stop(conversions: ConversionsRecord | None) -> float | None:

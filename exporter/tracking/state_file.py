@@ -44,7 +44,6 @@ class State:
     def __init__(self, path: str | os.PathLike[str] | None, *, clock: Callable[[], float]) -> None:
         """Open nothing yet: the first use does. None: nothing outlives the process."""
         self._database = Database(None if path is None else Path(path), clock=clock)
-        self._is_usable = True
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None, *, clock: Callable[[], float]) -> Self:
@@ -77,11 +76,6 @@ class State:
         """Where the file is; None if nothing outlives the process."""
         return self._database.path
 
-    @property
-    def is_persistent(self) -> bool | None:
-        """Whether the last use of the file succeeded; None if there is none to use."""
-        return None if self.path is None else self._is_usable
-
     # Reading
 
     def load(self, account: str, base_url: str) -> SavedAccount | None:
@@ -91,7 +85,7 @@ class State:
         account as a whole, which would overwrite what couldn't be read.
         """
         try:
-            with self._transaction("read") as db:
+            with self._database.transaction("read") as db:
                 site = _find_site(db, account, base_url)
                 if site is None:
                     _tell_of_other_servers(db, account, base_url)
@@ -105,7 +99,7 @@ class State:
         if not wanted:
             return []
         try:
-            with self._transaction("read") as db:
+            with self._database.transaction("read") as db:
                 site = _find_site(db, account, base_url)
                 found = [] if site is None else [_find(db, site, _CAMPAIGN, _key(*key)) for key in wanted]
                 return [_campaign(evicted, data) for evicted, data in filter(None, found)]
@@ -115,7 +109,7 @@ class State:
     def load_note(self, account: str, base_url: str, key: str) -> str | None:
         """Return the note that was saved under `key`, if any."""
         try:
-            with self._transaction("read") as db:
+            with self._database.transaction("read") as db:
                 site = _find_site(db, account, base_url)
                 found = None if site is None else _find(db, site, _NOTE, key)
                 return None if found is None else found[1]
@@ -129,7 +123,7 @@ class State:
 
         `StateLostError`: the file was begun anew meanwhile; save the account's whole changes.
         """
-        with self._transaction("save") as db:
+        with self._database.transaction("save") as db:
             site = _find_site(db, account, base_url)
             if site is None and not changes.whole:
                 raise StateLostError(f"{self.path} has nothing of account {account!r} any more")
@@ -146,19 +140,12 @@ class State:
 
     def prune(self, now: float) -> int:
         """Forget the campaigns that left the window more than 400 days ago; return how many they were."""
-        with self._transaction("save") as db:
+        with self._database.transaction("save") as db:
             return db.execute("DELETE FROM record WHERE evicted < ?", (now - ARCHIVE_SECONDS,)).rowcount
 
     def close(self) -> None:
         """Close the file and give it free for other processes."""
         self._database.close()
-
-    @contextmanager
-    def _transaction(self, verb: str) -> Iterator[sqlite3.Connection]:
-        self._is_usable = False
-        with self._database.transaction(verb) as db:
-            yield db
-        self._is_usable = True
 
 
 # Rows

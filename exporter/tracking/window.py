@@ -132,7 +132,6 @@ class Window:
         self._release(now, tally, recovers=succeeded)
         if discovered:
             self._still_sending.find(discovered, now.wall)
-            self._campaigns.found_sending()
         self._proven.skip_jump(now)
         by_campaign = _by_campaign(collected.rows)
         coverage = Coverage(collected.ids, collected.ranges)

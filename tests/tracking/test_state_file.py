@@ -371,18 +371,15 @@ def test_a_rollback_journal_where_shared_memory_cant_be_had(path: Path) -> None:
 
 
 def test_a_state_that_cant_be_opened_may_be_later(tmp_path: Path) -> None:
-    """Who keeps using it gets errors until the place is usable, and is told whether it is."""
+    """Who keeps using it gets errors until the place is usable."""
     path = tmp_path / "later" / "state.db"
     with closing(State(path, clock=clock)) as state:
         with pytest.raises(StateError):
             state.load("main", URL)
-        assert state.is_persistent is False
         path.parent.mkdir()
         assert state.load("main", URL) is None
         state.save("main", URL, everything())
-        assert state.is_persistent is True
         assert everything_saved() == state.load("main", URL)
-    assert State(None, clock=clock).is_persistent is None
 
 
 def test_removed_file_asks_for_everything(path: Path, state: State, caplog: pytest.LogCaptureFixture) -> None:
