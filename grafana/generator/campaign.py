@@ -353,7 +353,8 @@ def _by_title(field: str) -> str:
     return newest("channel, message_title", select(CAMPAIGN_COUNTERS[field].name, ONE, 'message_title!=""'))
 
 
-def _messages() -> Json:
+def _message_queries() -> dict[str, str]:
+    """Return the columns of the largest messages."""
     top = f"topk({TOP}, {_by_title('sent')})"
     key = "on (channel, message_title)"
     ratios = {
@@ -368,11 +369,15 @@ def _messages() -> Json:
         ref: f"({_by_title(field)} / {key} ({_by_title(of)} > 0)) and {key} {top}"
         for ref, (field, of) in ratios.items()
     }
+    return {"sent": top, **queries}
+
+
+def _messages() -> Json:
     return table(
         "Messages",
         f"""The campaign's messages by title, the fifty largest. Needs `metrics.per_message: true` in the
         exporter's file; without it this table is empty and nothing else changes. {_LIFE}.""",
-        columns({"sent": top, **queries}),
+        columns(_message_queries()),
         {
             "message_title": "Message",
             "channel": "Channel",

@@ -235,7 +235,8 @@ def _amounts(*counts: str) -> list[Json]:
     ]
 
 
-def _top() -> Json:
+def _top_queries() -> dict[str, str]:
+    """Return the columns of the campaigns with the largest amounts; the first has their names."""
     labels = CAMPAIGN_KEY.split(", ")
     delivered = f"({count('delivered', CAMPAIGNS)} > 0)"
     top = f"topk({TOP}, {_total(AMOUNT, *labels)})"
@@ -249,11 +250,15 @@ def _top() -> Json:
     }
     shown = {ref: f"({expr}) and on ({CAMPAIGN_KEY}) {top}" for ref, expr in queries.items()}
     in_currency = f"0 * {top} + on (account) group_left (currency) {currency()}"
+    return {"amount": with_name(top, CAMPAIGNS), "currency": in_currency, **shown}
+
+
+def _top() -> Json:
     return table(
         "Top campaigns",
         f"""The fifty campaigns with the largest amount of deposits, over their whole life and all chosen goals;
         amounts are in the currency beside them. A row leads to the campaign. {_OVERLAP} {_STILL}""",
-        columns({"amount": with_name(top, CAMPAIGNS), "currency": in_currency, **shown}),
+        columns(_top_queries()),
         {
             "campaign": "Campaign",
             "account": "Account",

@@ -149,8 +149,8 @@ def _headline() -> Row:
     )
 
 
-def _accounts() -> Json:
-    """Return a row for each resource of each account, the oldest first."""
+def _account_queries() -> dict[str, str]:
+    """Return the columns of each resource of each account."""
     polls = _increase("intarget_polls_total", _RESOURCE, "1d")
     by_reason = _increase("intarget_poll_failures_total", f"{_RESOURCE}, reason", "1d")
     failed = f"sum by ({_RESOURCE}) ({by_reason})"
@@ -164,12 +164,17 @@ def _accounts() -> Json:
     }
     up = newest("account", select("intarget_up", OURS))
     queries["up"] = f"0 * {polls} + on (account) group_left () {up}"
+    return {ref: f"topk({2 * TOP}, {expr})" if ref == "up" else expr for ref, expr in queries.items()}
+
+
+def _accounts() -> Json:
+    """Return a row for each resource of each account, the oldest first."""
     return table(
         "Accounts",
         """Each account and resource: whether the account's last polls succeeded, the age of the data and from
         which age they are withdrawn, whether answers are complete, polls of the last day and the share that
         failed, and requests of the last hour over all replicas, since each of them burdens the API.""",
-        columns({ref: f"topk({2 * TOP}, {expr})" if ref == "up" else expr for ref, expr in queries.items()}),
+        columns(_account_queries()),
         {
             "account": "Account",
             "resource": "Resource",

@@ -164,8 +164,8 @@ def _headline() -> Row:
 # The accounts
 
 
-def _accounts() -> Json:
-    """Return a row for each channel of each account, the nearest to a limit first."""
+def _account_queries() -> dict[str, str]:
+    """Return the columns of the channels of each account that sent something."""
     used = f"max by ({CHANNEL_KEY}) (\n{marked('signal', {s: limit_used(s) for s in _EVENTS})}\n)"
     sent = channel_rate("messages_sent:increase$window")
     queries = {
@@ -178,9 +178,12 @@ def _accounts() -> Json:
         queries[signal] = channel_rate(f"{signal}:ratio_increase$window")
         queries[f"{signal}_limit"] = newest(CHANNEL_KEY, limit(signal, CHANNELS))
         queries[f"{signal}_left"] = newest(CHANNEL_KEY, left)
-    shown = {
-        ref: f"({expr}) and on ({CHANNEL_KEY}) topk({2 * TOP}, {sent} > 0)" for ref, expr in queries.items()
-    }
+    largest = f"topk({2 * TOP}, {sent} > 0)"
+    return {ref: f"({expr}) and on ({CHANNEL_KEY}) {largest}" for ref, expr in queries.items()}
+
+
+def _accounts() -> Json:
+    """Return a row for each channel of each account, the nearest to a limit first."""
     few = {"decimals": 0, "unit": "locale"}
     return table(
         "Accounts and channels, $window",
@@ -188,7 +191,7 @@ def _accounts() -> Json:
         rate (complaints per delivered) with their limits, and how many more bounces or complaints the messages
         of the window bear until then; 0 is at the limit, negative over it. InTarget publishes limits for email
         only. {_WINDOW}""",
-        columns(shown),
+        columns(_account_queries()),
         {
             "account": "Account",
             "channel": "Channel",
@@ -259,7 +262,8 @@ def _rates() -> Row:
 # The campaigns
 
 
-def _drivers() -> Json:
+def _driver_queries() -> dict[str, str]:
+    """Return the columns of the campaigns that brought the most bounces; the first has their names."""
     bounces, complaints, sent = (
         brought(f"campaign:intarget_{what}:max", "$window", CHANNELS)
         for what in ("messages_bounced", "complaints", "messages_sent")
@@ -278,12 +282,16 @@ def _drivers() -> Json:
         "started": f"1000 * {started(CHANNELS)}",
     }
     shown = {ref: f"({expr}) and on ({CAMPAIGN_KEY}) {drivers}" for ref, expr in queries.items()}
+    return {**shown, "share": with_name(shown["share"], CHANNELS)}
+
+
+def _drivers() -> Json:
     return table(
         "What drives it, $window",
         f"""The campaigns that brought the most bounces within the window chosen above, and their share of the
         bounces and complaints of their channel. A campaign that started in the window counts with all it has;
         of an older one, what it had before the exporter knew it isn't counted. {_ROW}""",
-        columns({**shown, "share": with_name(shown["share"], CHANNELS)}),
+        columns(_driver_queries()),
         {
             "campaign": "Campaign",
             "account": "Account",
@@ -309,7 +317,8 @@ def _drivers() -> Json:
     )
 
 
-def _worst() -> Json:
+def _worst_queries() -> dict[str, str]:
+    """Return the columns of the campaigns that use most of a limit; the first has their names."""
     worst = f"topk({TOP}, {risk(CHANNELS)})"
     rates = ("bounce", "complaint", "unsubscribe", "delivery", "open", "click")
     queries = {
@@ -317,6 +326,10 @@ def _worst() -> Json:
     }
     queries |= {"sent": count("sent", CHANNELS), "started": f"1000 * {started(CHANNELS)}"}
     shown = {ref: f"({expr}) and on ({CAMPAIGN_KEY}) {worst}" for ref, expr in queries.items()}
+    return {"risk": with_name(worst, CHANNELS), **shown}
+
+
+def _worst() -> Json:
     return table(
         "Worst campaigns",
         f"""The fifty campaigns that use most of a limit, over their whole life. *Risk* is the share of the
@@ -324,7 +337,7 @@ def _worst() -> Json:
         rate over the limit, so that one bounce of five doesn't count as 20 %. Rates are per message sent
         (bounced, delivered) or delivered (the others). Opens are inflated by privacy proxies, and SMS has none.
         {_ROW}""",
-        columns({"risk": with_name(worst, CHANNELS), **shown}),
+        columns(_worst_queries()),
         {
             "campaign": "Campaign",
             "account": "Account",

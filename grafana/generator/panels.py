@@ -198,38 +198,20 @@ def panel(
     description: str,
     targets: Sequence[Json],
     *,
-    unit: str,
-    decimals: int | None,
-    no_value: str,
     options: Json,
-    steps: Steps = NO_STEPS,
-    colour: Json | None = None,
     custom: Json | None = None,
     overrides: Iterable[Json] = (),
-    mappings: Sequence[Json] = (),
-    links: Sequence[Json] = (),
     transformations: Sequence[Json] = (),
     interval: str | None = None,
     points: int | None = None,
-    **limits: float,
+    **field: Any,  # noqa: ANN401 - the arguments of _defaults()
 ) -> Json:
     """Return a panel; nothing that a reader needs has a default.
 
-    `decimals` of None are as many as the value needs. `interval` is the least step of a range query, `points`
-    the most that are asked for: fewer than the panel has pixels where each of them costs a look at thousands
-    of campaigns. `limits` are the field's ``min`` and ``max``.
+    `interval` is the least step of a range query, `points` the most that are asked for: fewer than the panel
+    has pixels where each of them costs a look at thousands of campaigns.
     """
-    defaults: Json = {
-        "color": colour or {"mode": "thresholds"},
-        "custom": custom or {},
-        "links": list(links),
-        "mappings": [*mappings, unknown(no_value)],
-        "noValue": no_value,
-        "thresholds": thresholds(steps),
-        "unit": unit,
-        **({} if decimals is None else {"decimals": decimals}),
-        **limits,
-    }
+    defaults = {**_defaults(**field), "custom": custom or {}}
     return {
         "type": kind,
         "title": title,
@@ -241,6 +223,33 @@ def panel(
         "transformations": list(transformations),
         **({} if interval is None else {"interval": interval}),
         **({} if points is None else {"maxDataPoints": points}),
+    }
+
+
+def _defaults(
+    *,
+    unit: str,
+    decimals: int | None,
+    no_value: str,
+    steps: Steps = NO_STEPS,
+    colour: Json | None = None,
+    mappings: Sequence[Json] = (),
+    links: Sequence[Json] = (),
+    **limits: float,
+) -> Json:
+    """Return what holds for all fields of a panel. `decimals` of None are as many as the value needs.
+
+    `limits` are the field's ``min`` and ``max``.
+    """
+    return {
+        "color": colour or {"mode": "thresholds"},
+        "links": list(links),
+        "mappings": [*mappings, unknown(no_value)],
+        "noValue": no_value,
+        "thresholds": thresholds(steps),
+        "unit": unit,
+        **({} if decimals is None else {"decimals": decimals}),
+        **limits,
     }
 
 
@@ -341,43 +350,12 @@ def table(
 
     A field without a heading is there for links only. `sort` is a heading and whether the largest come first.
     """
-    options = {
-        "cellHeight": "sm",
-        "footer": {
-            "countRows": False,
-            "enablePagination": False,
-            "fields": [],
-            "reducer": ["sum"],
-            "show": False,
-        },
-        "showHeader": True,
-        "sortBy": [{"desc": sort[1], "displayName": sort[0]}] if sort else [],
-    }
-    shown = {field: heading for field, heading in headings.items() if heading}
-    shaping = [
-        {"id": "merge", "options": {}},
-        {"id": "filterFieldsByName", "options": {"include": {"names": list(headings)}}},
-        {
-            "id": "organize",
-            "options": {
-                "excludeByName": {},
-                "includeByName": {},
-                "indexByName": {field: position for position, field in enumerate(headings)},
-                "renameByName": shown,
-            },
-        },
-    ]
-    cells = {
-        "align": "auto",
-        "cellOptions": {"type": "auto"},
-        "filterable": False,
-        "inspect": False,
-        "minWidth": 60,
-    }
+    footer = {"countRows": False, "enablePagination": False, "fields": [], "reducer": ["sum"], "show": False}
+    sorted_by = [{"desc": sort[1], "displayName": sort[0]}] if sort else []
     own = [
         TEXTS,
-        *(by_name(heading, **width(WIDTHS[heading])) for heading in shown.values() if heading in WIDTHS),
-        *(hidden(field) for field in headings if field not in shown),
+        *(by_name(heading, **width(WIDTHS[heading])) for heading in headings.values() if heading in WIDTHS),
+        *(hidden(field) for field, heading in headings.items() if not heading),
         *overrides,
     ]
     return panel(
@@ -385,12 +363,36 @@ def table(
         title,
         description,
         targets,
-        options=options,
-        custom=cells,
-        transformations=shaping,
+        options={"cellHeight": "sm", "footer": footer, "showHeader": True, "sortBy": sorted_by},
+        custom=CELLS,
+        transformations=_joined(headings),
         overrides=own,
         **rest,
     )
+
+
+CELLS: Final = {
+    "align": "auto",
+    "cellOptions": {"type": "auto"},
+    "filterable": False,
+    "inspect": False,
+    "minWidth": 60,
+}
+
+
+def _joined(headings: Mapping[str, str]) -> list[Json]:
+    """Return transformations that join a table's queries, and order and name its columns."""
+    shaped = {
+        "excludeByName": {},
+        "includeByName": {},
+        "indexByName": {field: position for position, field in enumerate(headings)},
+        "renameByName": {field: heading for field, heading in headings.items() if heading},
+    }
+    return [
+        {"id": "merge", "options": {}},
+        {"id": "filterFieldsByName", "options": {"include": {"names": list(headings)}}},
+        {"id": "organize", "options": shaped},
+    ]
 
 
 # Links

@@ -127,6 +127,30 @@ def _links() -> list[Json]:
     return [search, link("Runbook", f"{LINKS.runbook}#${{__value.raw}}", tab=True)]
 
 
+def _looks() -> list[Json]:
+    words = {alert: (text, PLAIN) for alert, text in PROBLEMS.items()}
+    return [
+        by_name(
+            "Severity",
+            unit="none",
+            **background(),
+            **width(105),
+            custom__align="left",
+            mappings=value_names(SEVERITIES),
+        ),
+        by_name(
+            "Problem",
+            custom__minWidth=260,
+            links=_links(),
+            mappings=value_names(words),
+        ),
+        by_name("Campaign", links=[campaign_link("now-2d")]),
+        by_name("Value", noValue="", mappings=[unknown("")], **width(80)),
+        by_name("Limit", noValue="", mappings=[unknown("")], **width(80)),
+        by_name("Since", unit="dateTimeFromNow", **width(130)),
+    ]
+
+
 def firing_table() -> Json:
     """Return the table of what fires now, the most severe first."""
     return table(
@@ -151,24 +175,5 @@ def firing_table() -> Json:
         unit="percentunit",
         decimals=None,
         no_value="Nothing is firing, or no rules are loaded",
-        overrides=[
-            by_name(
-                "Severity",
-                unit="none",
-                **background(),
-                **width(105),
-                custom__align="left",
-                mappings=value_names(SEVERITIES),
-            ),
-            by_name(
-                "Problem",
-                custom__minWidth=260,
-                links=_links(),
-                mappings=value_names({a: (t, PLAIN) for a, t in PROBLEMS.items()}),
-            ),
-            by_name("Campaign", links=[campaign_link("now-2d")]),
-            by_name("Value", noValue="", mappings=[unknown("")], **width(80)),
-            by_name("Limit", noValue="", mappings=[unknown("")], **width(80)),
-            by_name("Since", unit="dateTimeFromNow", **width(130)),
-        ],
+        overrides=_looks(),
     )

@@ -81,6 +81,8 @@ _PICTURED = (
     ("Season sale: last sizes", "email", 42_000, {}),
     ("We miss you", "email", 9_000, {"bounced": 0.031}),
 )
+WORST = "1953726"
+"""The campaign of the pictures that went wrong."""
 PICTURE = Setup(
     hours=8.25 * 24,
     every=600,
@@ -96,7 +98,7 @@ PICTURE = Setup(
             for title, channel, messages, rates in [_PICTURED[(i * 3) % 8]]
         ),
         Campaign(
-            campaign_id="1953726", title="Last chance: free delivery ends tonight", age=9.5,
+            campaign_id=WORST, title="Last chance: free delivery ends tonight", age=9.5,
             name="Last chance: free delivery ends tonight", messages=21_000, rates=BAD, goals=GOALS,
         ),
         Campaign(

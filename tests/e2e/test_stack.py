@@ -38,8 +38,8 @@ DEADLINE = 120.0
 QUIET = {
     "Firing alerts",
     "Messages",
-    "Corrections in its channel",
-    "Corrections by InTarget",
+    "Taken back by InTarget",
+    "Taken back by InTarget, by field",
     "Values that could not be read",
 }
 """Panels that may have nothing to show: no alert, no metrics.per_message, no corrections, no invalid value."""
