@@ -108,16 +108,16 @@ def by_regex(pattern: str, **properties: object) -> Json:
     return override("byRegexp", f"/{pattern}/", **properties)
 
 
-def unknown(text: str) -> Json:
+def unknown(text: str, colour: str = MUTED) -> Json:
     """Return a value mapping that shows what isn't known in grey: it is neither good nor bad."""
-    result = {"color": MUTED, "index": 99, "text": text}
+    result = {"color": colour, "index": 99, "text": text}
     return {"type": "special", "options": {"match": "null+nan", "result": result}}
 
 
 TEXTS: Final = override("byType", "string", unit="string", noValue="", mappings=[unknown("")])
 """Text stays what it is: else "007" would get the panel's unit, in links too, and "" its `noValue`."""
 
-WIDTHS: Final = {"Account": 105, "Channel": 80, "Campaign": 270, "Complaints": 105, "Started": 112}
+WIDTHS: Final = {"Account": 105, "Channel": 80, "Campaign": 290, "Complaints": 105, "Started": 112}
 """Pixels of the columns that many tables have; the rest share what is left."""
 
 
@@ -160,7 +160,7 @@ def thresholds(steps: Steps) -> Json:
 def shaded(steps: Steps) -> Json:
     """Return override properties that colour a table's cells by thresholds, unless they are good."""
     steps = tuple((value, "transparent" if colour == GOOD else colour) for value, colour in steps)
-    return {**background(), "thresholds": thresholds(steps)}
+    return {**background(), "thresholds": thresholds(steps), "mappings": [unknown("-", "transparent")]}
 
 
 def background() -> Json:

@@ -2,8 +2,8 @@
 
 Run: python -m tests.dashboards.draw FOLDER [--version=…] [--images]
 
-FOLDER gets each dashboard in both themes, at 1600 and 1280 pixels and as on a phone; with `--images`, docs/images
-gets the README's pictures instead. Drawn by Grafana's published components, which is near what Grafana shows.
+FOLDER gets each dashboard in both themes, at 1600 and 1280 pixels and as on a phone; with `--images`,
+docs/images gets the README's pictures instead. Grafana's published components draw them.
 """
 
 from __future__ import annotations
