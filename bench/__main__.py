@@ -19,7 +19,7 @@ from bench.processes import PACKAGES, MissingError, fake_api, memory, program
 
 def measure_scrapes(campaigns: int, *, quick: bool) -> dict[str, float]:
     """Return the figures of the scrape side."""
-    rounds, seconds = (5, 15.0) if quick else (40, 60.0)
+    rounds, seconds = (3, 25.0) if quick else (20, 60.0)
     figures: dict[str, float] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

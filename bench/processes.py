@@ -68,7 +68,11 @@ def running(command: Sequence[str], *, cwd: Path | None = None) -> Iterator[Pope
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         if process.stdout is not None:
             process.stdout.close()
 
