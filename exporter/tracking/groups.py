@@ -70,11 +70,11 @@ def read_groups(
     """
     campaign_id = rows[0].campaign_id
     fresh = group_rows(rows, per_message=per_message)
-    cut = {row.start for row in rows if row.group in partial} if partial else set()
+    cut = {row.start for row in rows if row.group in partial}
     before = {group.start: group for group in known}
     absent = [g for g in known if g.start not in fresh and coverage.covers(campaign_id, g.start)]
-    joined = [start for start in fresh if start not in before]
-    if absent and joined and not cut.isdisjoint(joined):
+    joined = fresh.keys() - before.keys()
+    if absent and cut & joined:
         return None
     moved, past = _moved(absent, joined, before, fresh, past)
     groups = {start: group for start, group in before.items() if start not in moved}
@@ -145,7 +145,7 @@ def _sums(rows: Sequence[MessageStats]) -> Counts[Count]:
 
 def _moved(
     absent: Sequence[Group],
-    joined: Sequence[float],
+    joined: AbstractSet[float],
     before: Mapping[float, Group],
     fresh: Mapping[float, Group],
     past: Group | None,

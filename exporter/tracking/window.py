@@ -6,18 +6,19 @@ save, `saved`, `snapshot`, publish; one thread at a time.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from exporter.api.fields import CONVERSIONS, STATISTICS
 from exporter.tracking.campaigns import Campaigns, ReadContext, Tally
 from exporter.tracking.channels import Channels
 from exporter.tracking.conversions import Conversions
+from exporter.tracking.freshness import Freshness
 from exporter.tracking.groups import Coverage
 from exporter.tracking.model import ARCHIVE_SECONDS, AccountRecord, Changes
 from exporter.tracking.proven import ProvenStarts
+from exporter.tracking.saves import AccountSaves
 from exporter.tracking.snapshots import SnapshotMaker
 from exporter.tracking.still_sending import StillSending
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
         SavedAccount,
         WindowSettings,
     )
-
-TIMES_SAVED_EVERY: Final = 300.0
-"""Times alone, of successes and discoveries, are saved once in so many seconds; else with what changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +74,8 @@ class Window:
         self.settings = settings
         record = AccountRecord(now.wall) if saved is None else saved.account
         self._since = record.since
-        # A clock that once ran ahead must not make data look fresh for ever.
-        self._successes = {resource: min(time, now.wall) for resource, time in record.successes.items()}
-        self._fresh_since = {
-            resource: now.steady - (now.wall - time) for resource, time in self._successes.items()
-        }
-        self._began = now.steady - max(0.0, now.wall - record.since)
+        limits = {STATISTICS: settings.stale_after, CONVERSIONS: settings.conversions_stale_after}
+        self._freshness = Freshness(limits, record, now)
         self._still_sending = StillSending(settings.window, record.discovered)
         self._proven = ProvenStarts(record.proven)
         self._campaigns = Campaigns(
@@ -97,10 +91,7 @@ class Window:
             channels=self._channels,
             conversions=self._conversions,
         )
-        self._saved_account: AccountRecord | None = None if saved is None else record
-        self._saved_at = -math.inf
-        self._has_failed = False
-        self._is_whole = saved is None
+        self._saves = AccountSaves(None if saved is None else record, stale_after=settings.stale_after)
         self._hold_anew(now)
         self._evict(now, Tally())
         self._stale = self._staleness(now)
@@ -181,9 +172,13 @@ class Window:
         stale, conversions_stale = self._stale
         events = []
         if not stale:
-            events += [self._campaigns.release_at, self._channels.release_at, self._stale_at(STATISTICS)]
+            events += [
+                self._campaigns.release_at,
+                self._channels.release_at,
+                self._freshness.stale_at(STATISTICS),
+            ]
         if self._conversions.records and not conversions_stale:
-            events.append(self._stale_at(CONVERSIONS))
+            events.append(self._freshness.stale_at(CONVERSIONS))
         leaves_at = min(self._campaigns.leaves_at, self._conversions.leaves_at(self._campaigns.records))
         return min([*events, now.steady + leaves_at - now.wall])
 
@@ -197,7 +192,7 @@ class Window:
 
         Return whether any has ended.
         """
-        if not self._is_stale(STATISTICS, now):
+        if not self._freshness.is_stale(STATISTICS, now):
             self._campaigns.release(now.steady, tally)
             return self._channels.release(now.steady) or tally.released > 0
         if recovers:
@@ -210,22 +205,12 @@ class Window:
 
     def _note_end(self, resource: str, now: Moment, *, succeeded: bool) -> None:
         if succeeded:
-            self._successes[resource] = now.wall
-            self._fresh_since[resource] = now.steady
+            self._freshness.succeed(resource, now)
         else:
-            self._has_failed = True
-
-    def _stale_at(self, resource: str) -> float:
-        """Return when a resource's data become stale, in steady seconds."""
-        is_statistics = resource == STATISTICS
-        limit = self.settings.stale_after if is_statistics else self.settings.conversions_stale_after
-        return self._fresh_since.get(resource, self._began) + limit
-
-    def _is_stale(self, resource: str, now: Moment) -> bool:
-        return now.steady >= self._stale_at(resource)
+            self._saves.has_failed = True
 
     def _staleness(self, now: Moment) -> tuple[bool, bool]:
-        return self._is_stale(STATISTICS, now), self._is_stale(CONVERSIONS, now)
+        return self._freshness.is_stale(STATISTICS, now), self._freshness.is_stale(CONVERSIONS, now)
 
     def _evict(self, now: Moment, tally: Tally) -> None:
         self._campaigns.evict(now.wall, tally)
@@ -248,7 +233,7 @@ class Window:
             key[0]
             for records in (self._campaigns.records, self._conversions.records)
             for key, record in records.items()
-            if key[0] in self._still_sending.times and record.starts[-1] < first
+            if key[0] in self._still_sending.times and max(record.starts) < first
         )
 
     def moved(
@@ -282,17 +267,17 @@ class Window:
 
     def last_success(self, resource: str) -> float | None:
         """Return when a poll of the resource last succeeded, before a restart maybe; None: never."""
-        return self._successes.get(resource)
+        return self._freshness.successes.get(resource)
 
     # Saving
 
     def changes(self, now: Moment, *, whole: bool = False) -> Changes:
         """Return what must be saved: what changed since the last `saved`, or everything if `whole`."""
         account = AccountRecord(
-            self._since, dict(self._successes), dict(self._still_sending.times), self._proven.ranges
+            self._since, dict(self._freshness.successes), dict(self._still_sending.times), self._proven.ranges
         )
         gone = tuple(key for key, record in self._conversions.unsaved.items() if record is None)
-        if whole or self._is_whole:
+        if whole or self._saves.is_first:
             return Changes(
                 account,
                 tuple((self._campaigns.unsaved | self._campaigns.records).values()),
@@ -307,29 +292,15 @@ class Window:
             tuple(record for record in self._conversions.unsaved.values() if record is not None),
             gone,
         )
-        return replace(changes, account=account) if self._must_save(account, changes, now) else changes
-
-    def _must_save(self, account: AccountRecord, changes: Changes, now: Moment) -> bool:
-        """Whether the account's record must be saved: times alone can wait, unless a poll has failed since."""
-        before = self._saved_account
-        if account == before:
-            return False
-        if before is None or changes != Changes():
-            return True
-        has_same_ids = account.discovered.keys() == before.discovered.keys()
-        every = min(TIMES_SAVED_EVERY, self.settings.stale_after / 4)
-        is_recent = now.steady < self._saved_at + every and not self._has_failed
-        return not (is_recent and has_same_ids and account.proven == before.proven)
+        is_due = self._saves.is_due(account, now, with_others=changes != Changes())
+        return replace(changes, account=account) if is_due else changes
 
     def saved(self, changes: Changes, now: Moment) -> None:
         """Take note that `changes` were saved."""
         self._campaigns.unsaved.clear()
         self._channels.unsaved.clear()
         self._conversions.unsaved.clear()
-        if changes.account is not None:
-            self._saved_account, self._saved_at = changes.account, now.steady
-            self._has_failed = False
-        self._is_whole = False
+        self._saves.saved(changes.account, now)
 
     # Publishing
 
