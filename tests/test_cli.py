@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import shtab
 import yaml
 
 from exporter import __version__, app, cli, demo, once, simulator
@@ -618,3 +620,13 @@ def test_backfill_for_real(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "nothing was asked" in out
     assert (1, True) == (error.count("\n"), "account other: " in error)
     assert [] == [token for token in (simulator.DEMO_TOKEN, "another-long-token") if token in out + error]
+
+
+def test_completion_and_man_page_are_current() -> None:
+    """What `tests/run generate` wrote into deploy/shell knows every command and flag of the parser."""
+    folder = Path(__file__).parents[1] / "deploy" / "shell"
+    completion = shtab.complete(cli._parser(), "bash", root_prefix="exporter")
+    assert completion.strip() == (folder / "intarget-exporter.bash").read_text().strip()
+    page = (folder / "intarget-exporter.1").read_text().replace("\\", "")
+    flags = set(re.findall(r"--[a-z][a-z.-]+", cli._parser().format_help()))
+    assert set() == {flag for flag in flags if flag not in page}
