@@ -258,16 +258,15 @@ def _read_messages(
     known = {} if before is None else {message.title: message for message in before.messages}
     present = {title for group in groups for title, _ in group.messages}
     absent = {title for title, message in known.items() if not message.gone} - present
+    added = present - known.keys()
     was_untracked = before is not None and not all(group.messages for group in before.groups)
     for title in sorted(present):
-        is_added = title not in known
-        step = (NEW if is_added else known[title].counters).read(
-            title_total(groups, title),
-            is_baseline=is_baseline or (is_added and (was_untracked or bool(absent))),
-            hold_until=hold_until,
-        )
+        is_renamed = title in added and bool(was_untracked or absent)
+        counters = known[title].counters if title in known else NEW
+        totals = title_total(groups, title)
+        step = counters.read(totals, is_baseline=is_baseline or is_renamed, hold_until=hold_until)
         known[title] = MessageRecord(title, step.counters)
-    if before is not None and present - {message.title for message in before.messages}:
+    if added:
         known |= {title: replace(known[title], gone=True) for title in absent}
     return tuple(known.values())
 

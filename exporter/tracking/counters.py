@@ -97,24 +97,9 @@ class Counters:
         if growth is not None:  # as nearly always; the rest is for the other cases
             values: Values = Counts._make([None if isinstance(total, Mark) else total for total in totals])
             return Step(Counters(values, values, unread=self.unread), growth, growth)
-        top, present = list(self.top), list(self.present)
-        held, unread = list(self.held), list(self.unread)
-        increase: list[int | None] = [None] * len(top)
-        change: list[int | None] = [None] * len(top)
-        for index, total in enumerate(totals):
-            highest, before = top[index], present[index]
-            if total is INVALID:
-                unread[index] = unread[index] or (is_baseline and highest is None)
-            elif total is not None:
-                if highest is None or before is None:
-                    counts = not (is_baseline or unread[index])
-                    increase[index] = change[index] = total if counts else 0
-                    top[index], unread[index] = total, False
-                    held[index] = hold_until if counts else None
-                else:
-                    increase[index], change[index] = max(0, total - highest), total - before
-                    top[index] = max(highest, total)
-                present[index] = total
+        columns = zip(self.top, self.present, self.held, self.unread, totals, strict=True)
+        read = [_read(*column, is_baseline=is_baseline, hold_until=hold_until) for column in columns]
+        top, present, held, unread, increase, change = (list(column) for column in zip(*read, strict=True))
         return Step(_counters(top, present, held, unread), Counts._make(increase), Counts._make(change))
 
     def add(self, step: Step, *, hold_until: float | None) -> Counters:
@@ -143,6 +128,38 @@ class Step(NamedTuple):
 
 NEW: Final = Counters()
 """Before the first reading."""
+
+
+class _Read(NamedTuple):
+    """One counter after a total was read, and how it and the API's total changed."""
+
+    top: int | None
+    present: int | None
+    held: float | None
+    unread: bool
+    increase: int | None = None
+    change: int | None = None
+
+
+def _read(
+    top: int | None,
+    present: int | None,
+    held: float | None,
+    unread: bool,  # noqa: FBT001 - as it stands in the counters
+    total: Count,
+    *,
+    is_baseline: bool,
+    hold_until: float | None,
+) -> _Read:
+    """Read the API's total into one counter, as `Counters.read` says."""
+    if total is None or isinstance(total, Mark):
+        was_there = total is INVALID and is_baseline and top is None
+        return _Read(top, present, held, unread or was_there)
+    if top is None or present is None:
+        if is_baseline or unread:
+            return _Read(total, total, None, unread=False, increase=0, change=0)
+        return _Read(total, total, hold_until, unread=False, increase=total, change=total)
+    return _Read(max(top, total), total, held, unread, max(0, total - top), total - present)
 
 
 def _growth(top: Values, totals: Counts[Count]) -> Values | None:
