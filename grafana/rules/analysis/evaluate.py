@@ -188,7 +188,8 @@ class Evaluation:
         young = now - campaign.start < DAY
         bounds = [_divide(lower_bound(events, signals.CERTAINTY.campaign), messages)]
         recurring = now - campaign.start >= signals.RECURRING_AFTER // STEP
-        for duration, share in ratio.carried.items():
+        recurs = sent[recurring].size > 0 and sent[-1] > sent[recurring][0]
+        for duration, share in ratio.carried.items() if recurs else ():
             window = steps(duration)
             before_events, before_messages = earlier(events, window), earlier(messages, window)
             recent = messages - before_messages
@@ -197,6 +198,8 @@ class Evaluation:
             bound = lower_bound(events - before_events, signals.CERTAINTY.campaign) - carried
             bounds.append(np.where(recurring & (recent > 0), _divide(bound, recent), _NEVER))
         lower = np.fmax.reduce(bounds)
+        if not (lower >= ratio.warning).any():
+            return
         quiet, news = steps(ratio.quiet_after), steps(signals.NEWS)
         for severity, limit in (("critical", ratio.limit), ("warning", ratio.warning)):
             suspect = lower >= limit

@@ -111,9 +111,13 @@ def notifications(alerts: Sequence[Alert]) -> list[Notification]:
         way = route(alert.labels)
         key = (way["index"], *(alert.labels.get(name, "") for name in way["group_by"]))
         groups.setdefault(key, _Group(way, 0)).members.append(number)
+    inhibitors = [
+        [a for a in alerts if a is not target and _inhibits(_key(a.labels), _key(target.labels))]
+        for target in alerts
+    ]
     result: list[Notification] = []
     for group in groups.values():
-        result += _flushes(group, alerts)
+        result += _flushes(group, alerts, inhibitors)
     return sorted(result, key=lambda one: one.at)
 
 
@@ -123,15 +127,21 @@ def _resolving(receiver: str) -> bool:
     return bool(config[0]["send_resolved"])
 
 
-def _muted(number: int, alerts: Sequence[Alert], at: int) -> bool:
-    return any(
-        a.since <= at < a.until and inhibits(a.labels, alerts[number].labels)
-        for n, a in enumerate(alerts)
-        if n != number
-    )
+def _key(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
 
 
-def _flushes(group: _Group, alerts: Sequence[Alert]) -> list[Notification]:
+@cache
+def _inhibits(source: tuple[tuple[str, str], ...], target: tuple[tuple[str, str], ...]) -> bool:
+    return inhibits(dict(source), dict(target))
+
+
+def _flushes(
+    group: _Group, alerts: Sequence[Alert], inhibitors: Sequence[Sequence[Alert]]
+) -> list[Notification]:
+    def muted(number: int) -> bool:
+        return any(a.since <= at < a.until for a in inhibitors[number])
+
     wait, interval, repeat = (
         _seconds(group.route[k]) for k in ("group_wait", "group_interval", "repeat_interval")
     )
@@ -146,9 +156,9 @@ def _flushes(group: _Group, alerts: Sequence[Alert]) -> list[Notification]:
             at = max(at, min(alerts[n].since for n in pending) + wait)
         held |= {n for n in pending if alerts[n].since <= at}
         pending -= held
-        firing = frozenset(n for n in held if at < alerts[n].until and not _muted(n, alerts, at))
+        firing = frozenset(n for n in held if at < alerts[n].until and not muted(n))
         ended = {n for n in held if at >= alerts[n].until}
-        resolved = frozenset(n for n in ended if not _muted(n, alerts, at))
+        resolved = frozenset(n for n in ended if not muted(n))
         news = not firing <= group.told if firing else bool(group.told)
         if not news and firing:
             news = resolving and not resolved <= group.told_resolved

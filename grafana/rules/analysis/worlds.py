@@ -161,14 +161,19 @@ class Author:
         sent = sent.copy()
         sent[self.stopped :] = 0
 
-        def by_step(signal: str, usual: float) -> NDArray[np.float64]:
-            return bad[1] if bad and bad[0] == signal else np.full(steps, usual)
+        sending = np.flatnonzero(sent)
 
-        bounced = rng.binomial(sent, by_step("bounce", rates.bounce))
+        def some(of: Counts, signal: str, usual: float) -> Counts:
+            result = np.zeros(steps, dtype=np.int64)
+            rate = bad[1][sending] if bad and bad[0] == signal else usual
+            result[sending] = rng.binomial(of[sending], rate)
+            return result
+
+        bounced = some(sent, "bounce", rates.bounce)
         delivered = sent - bounced
         if self.broken:
             delivered[self.broken[0] :] = rng.binomial(delivered[self.broken[0] :], self.broken[1])
-        complaint = rng.binomial(delivered, by_step("complaint", rates.complaint))
+        complaint = some(delivered, "complaint", rates.complaint)
         events = {
             "sent": sent,
             "delivered": delivered,
@@ -176,11 +181,11 @@ class Author:
             "complaint": _later(rng, complaint, self.delays.answer, steps),
             "unsubscribed": _later(
                 rng,
-                rng.binomial(delivered, by_step("unsubscribe", rates.unsubscribe)),
+                some(delivered, "unsubscribe", rates.unsubscribe),
                 self.delays.answer,
                 steps,
             ),
-            "failed": _later(rng, rng.binomial(sent, by_step("failure", rates.failure)), ((1.0, 1.0),), steps),
+            "failed": _later(rng, some(sent, "failure", rates.failure), ((1.0, 1.0),), steps),
         }
         earlier = {
             "sent": before,
