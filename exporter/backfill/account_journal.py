@@ -69,9 +69,7 @@ class AccountJournal:
 
     def note_answer(self, history: ResourceHistory[Any], kind: str, **more: object) -> None:
         """Note what was answered about a resource."""
-        evidence = history.evidence
-        learned = [evidence.since, evidence.most, evidence.cut]
-        self._note({"kind": kind, "endpoint": history.name, "evidence": learned, **more})
+        self._note({"kind": kind, "endpoint": history.name, **more})
 
     def note_senders(self, part: TimeRange, ids: Collection[int], *, settled: bool, lacking: str) -> None:
         """Note which older campaigns sent in a part of the span; not `settled`: smaller parts may tell more."""

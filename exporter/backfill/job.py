@@ -84,7 +84,6 @@ class AccountBackfill:
             client,
             config.api,
             self._journal.span,
-            histories=self._journal.histories.values(),
             wall=wall,
             monotonic=monotonic,
         )

@@ -10,9 +10,8 @@ from exporter.api.model import R, TimeRange
 from exporter.backfill.arguments import format_time
 from exporter.backfill.resource_history import SendFilter
 from exporter.backfill.send_filter import SendFilterProbe
-from exporter.collect.collector import OLDEST
 from exporter.collect.ranges import Ranges, intersect, subtract
-from exporter.errors import ExporterError
+from exporter.collect.senders import OLDEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -70,17 +69,15 @@ class Reading:
             self._advance()
 
     def _read_month(self, history: ResourceHistory[R], todo: Ranges, name: str) -> None:
-        collector = self._requests.collector(history)
-        try:
-            collector.by_start(todo)
-        except ExporterError:
-            proven = intersect(collector.collected.ranges, todo)
+        got = self._requests.poll(history).by_start(todo)
+        if got.failure is not None:
+            proven = intersect(got.ranges, todo)
             if proven:
-                self._note_starts(history, proven, collector.collected, "")
-            raise
-        lacking = subtract(todo, collector.collected.ranges)
+                self._note_starts(history, proven, got, "")
+            raise got.failure
+        lacking = subtract(todo, got.ranges)
         fault = f"{history.name}: {name} may have more campaigns than could be read; raise api.per_page"
-        self._note_starts(history, todo, collector.collected, fault if lacking else "")
+        self._note_starts(history, todo, got, fault if lacking else "")
 
     def _note_starts(self, history: ResourceHistory[R], ranges: Ranges, got: Collected[R], fault: str) -> None:
         rows = [history.kind.pack(row) for row in got.rows if any(row.start in part for part in ranges)]
@@ -122,17 +119,16 @@ class Reading:
 
     def _find_senders_in(self, part: TimeRange) -> None:
         last_try = part.seconds <= _HOUR
-        finder = self._requests.collector(self._journal.statistics)
-        found = finder.senders(part, self._span.first)
-        incomplete = finder.collected.incomplete
+        found = self._requests.poll(self._journal.statistics).senders(part, self._span.first)
+        if found.failure is not None:
+            raise found.failure
+        incomplete = bool(found.unseen)
         lacking = ""
-        if found is None:
+        if found.ignored:
             lacking = "InTarget doesn't select by send time, so campaigns older than --from can't be found"
         elif incomplete and last_try:
             lacking = "campaigns older than --from that sent in this time may be missing; raise api.per_page"
-        self._journal.note_senders(
-            part, found or frozenset(), settled=last_try or not incomplete, lacking=lacking
-        )
+        self._journal.note_senders(part, found.ids, settled=last_try or not incomplete, lacking=lacking)
 
     # Steps
 
@@ -172,16 +168,10 @@ class Reading:
         """Read campaigns by their ids and note the answer; if that fails, as much of it as there is."""
         if not ids:
             return
-        self._requests.learn_cap(history, ids)
-        collector = self._requests.collector(history, send)
-        answered, failure = set(ids), None
-        try:
-            collector.by_ids(ids)
-        except ExporterError as error:
-            answered, failure = set(collector.collected.ids), error
-        got = collector.collected
+        got = self._requests.poll(history, send).by_ids(ids, filtered=send is not None)
+        answered = set(ids) if got.failure is None else set(got.ids)
         rows = [history.kind.pack(row) for row in got.rows if row.campaign_id in answered]
         if answered:
             note(ids=sorted(answered), rows=rows, unproven=sorted(answered - got.ids))
-        if failure is not None:
-            raise failure
+        if got.failure is not None:
+            raise got.failure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
@@ -11,7 +11,7 @@ from exporter.api import parse
 from exporter.api.fields import CONVERSIONS, STATISTICS, Counts, same
 from exporter.api.model import Conversion, Mark, MessageStats, R, TimeRange, add_up
 from exporter.backfill.journal import pack_conversion, pack_stats, unpack_conversion, unpack_stats
-from exporter.collect.evidence import Evidence, RowMap
+from exporter.collect.collector import Collector
 from exporter.collect.ranges import Ranges, union
 from exporter.tracking.model import ConversionSnapshot
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.api.model import Count, N, Page, Reply, Values
     from exporter.backfill.journal import Record
+    from exporter.config.model import ApiConfig
 
 EventKey: TypeAlias = tuple[str, str]
 """Conversion event and period."""
@@ -63,8 +64,7 @@ class ResourceHistory(Generic[R]):
         self.kind = kind
         self.name = kind.name
         self.read = kind.reader()
-        self.evidence = Evidence()
-        self.map = RowMap()
+        self._collector: Collector[R] | None = None
         self.send_filter: SendFilter | None = None
         self.done: Ranges = ()
         self.older: set[int] = set()
@@ -73,6 +73,18 @@ class ResourceHistory(Generic[R]):
         self.until: defaultdict[int, dict[int, list[R]]] = defaultdict(dict)
         self.samples: defaultdict[int, list[int]] = defaultdict(list)
 
+    def collector(self, config: ApiConfig) -> Collector[R]:
+        """Return what knows the server and where rows are; all requests of the backfill share it."""
+        if self._collector is None:
+            rows = (row for members in self.totals.values() for row in members)
+            counts = Counter((row.campaign_id, row.channel, row.start) for row in rows)
+            self._collector = Collector(
+                per_page=config.per_page,
+                concurrency=config.concurrency,
+                known=[(*key, count) for key, count in counts.items()],
+            )
+        return self._collector
+
     @property
     def divides(self) -> bool:
         """Whether there is history within a campaign."""
@@ -80,9 +92,7 @@ class ResourceHistory(Generic[R]):
 
     def apply(self, record: Record) -> None:
         """Take in a record about this resource."""
-        self.evidence.since, self.evidence.most, self.evidence.cut = record["evidence"]
         rows = [self.kind.unpack(packed) for packed in record.get("rows", ())]
-        self.map.add(rows)
         by_id: defaultdict[int, list[R]] = defaultdict(list)
         for row in rows:
             by_id[row.campaign_id].append(row)

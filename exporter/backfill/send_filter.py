@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api.model import TimeRange
 from exporter.backfill.resource_history import SendFilter
-from exporter.collect.collector import NEVER, OLDEST
+from exporter.collect.asking import NEVER
+from exporter.collect.senders import OLDEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,9 +92,10 @@ class SendFilterProbe:
         return SendFilter.UNCLEAR, False
 
     def _measured(self, number: int, send: TimeRange | None) -> int:
-        collector = self._requests.collector(self._history, send)
-        collector.by_ids([number])
-        return self._measure(row for row in collector.collected.rows if row.campaign_id == number)
+        got = self._requests.poll(self._history, send).by_ids([number], filtered=send is not None)
+        if got.failure is not None:
+            raise got.failure
+        return self._measure(row for row in got.rows if row.campaign_id == number)
 
 
 def _moment(start: int, low: int, high: int) -> tuple[int, bool]:

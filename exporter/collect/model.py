@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic
 
-from exporter.api.model import R_co
+from exporter.api.model import R, R_co
+from exporter.collect.ranges import union
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from exporter.api.model import TimeRange
     from exporter.errors import PollError
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Collected(Generic[R_co]):
-    """What one or several questions together brought, each row once.
+    """What one or several requests together brought, each row once.
 
     `partial` holds the groups of which some rows may be missing (their sums are lower bounds); `ranges` the
     starts and `ids` the campaigns of which everything was read. `incomplete` is true where more rows may exist
@@ -30,3 +32,75 @@ class Collected(Generic[R_co]):
     ids: frozenset[int] = frozenset()
     incomplete: bool = False
     failure: PollError | None = None
+
+
+@dataclass(slots=True)
+class Answers(Generic[R]):
+    """The answers to the requests of one job, in the order of time.
+
+    A group that stands in several is taken whole from the one that has most of its rows, the later on a tie.
+    """
+
+    ranges: list[TimeRange] = field(default_factory=list)
+    ids: set[int] = field(default_factory=set)
+    incomplete: bool = False
+    failure: PollError | None = None
+    _groups: dict[Hashable, list[R]] = field(default_factory=dict)
+    _proven: set[Hashable] = field(default_factory=set)
+
+    def add(self, rows: Iterable[R], *, proven: bool) -> None:
+        """Take the rows of one answer; `proven`: none of any of their groups is missing."""
+        for group, members in by_group(rows).items():
+            if len(members) >= len(self._groups.get(group, ())):
+                self._groups[group] = members
+            if proven:
+                self._proven.add(group)
+
+    @property
+    def collected(self) -> Collected[R]:
+        """All of it."""
+        return Collected(
+            rows=tuple(row for members in self._groups.values() for row in members),
+            partial=frozenset(self._groups.keys() - self._proven),
+            ranges=union(self.ranges),
+            ids=frozenset(self.ids),
+            incomplete=self.incomplete,
+            failure=self.failure,
+        )
+
+
+def by_group(rows: Iterable[R]) -> dict[Hashable, list[R]]:
+    """Return the rows of each group."""
+    groups: defaultdict[Hashable, list[R]] = defaultdict(list)
+    for row in rows:
+        groups[row.group].append(row)
+    return groups
+
+
+def merge(jobs: Sequence[Collected[R]]) -> Collected[R]:
+    """Return what jobs brought together: what a later one has read whole stands for all read of it before."""
+    best: dict[Hashable, list[R]] = {}
+    partial: set[Hashable] = set()
+    for job in jobs:
+        groups = by_group(job.rows)
+        for group, (row, *_) in list(best.items()):
+            if row.campaign_id in job.ids or any(row.start in part for part in job.ranges):
+                del best[group]
+                partial.discard(group)
+        for group, rows in groups.items():
+            known = len(best.get(group, ()))
+            if len(rows) < known:
+                continue
+            if group not in job.partial:
+                partial.discard(group)
+            elif not known or group in partial or len(rows) > known:
+                partial.add(group)
+            best[group] = rows
+    return Collected(
+        rows=tuple(row for rows in best.values() for row in rows),
+        partial=frozenset(partial),
+        ranges=union(part for job in jobs for part in job.ranges),
+        ids=frozenset().union(*(job.ids for job in jobs)),
+        incomplete=any(job.incomplete for job in jobs),
+        failure=next((job.failure for job in jobs if job.failure is not None), None),
+    )

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from exporter.collect.ranges import Ranges
 
-AHEAD: Final = 3600
-"""Seconds for which the API's clock may be ahead of ours."""
+AHEAD: Final = 15 * 3600
+"""Seconds of the future that are read along: the filters may be in another zone, and the API's clock ahead."""
+RECENT: Final = 3600
+"""Seconds before the begin of an interrupted round that the next poll reads again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,14 @@ class Rounds:
         """Return the window at `now`."""
         return TimeRange(math.floor(now - self._window), math.floor(now) + AHEAD)
 
-    def due(self, now: float) -> Ranges:
-        """Return what to read at `now`; with what is left of the last round, all that started since then."""
+    def due(self, now: float, clock: float) -> Ranges:
+        """Return what to read at `now`; with what is left of the last round, all that started since then.
+
+        `clock` never jumps.
+        """
         whole = self.whole(now)
         if self._left:
-            newest = TimeRange(min(self._end - 2 * AHEAD, whole.last), whole.last)
+            newest = TimeRange(min(self._end - AHEAD - RECENT, whole.last), whole.last)
             self._left = subtract(union([*self._left, newest]), [TimeRange(0, whole.first - 1)])
             return self._left
         due = []
@@ -70,13 +75,12 @@ class Rounds:
         for index, tier in enumerate(self._tiers):
             last = index == len(self._tiers) - 1
             older = whole.first if last else max(whole.first, math.floor(now - tier.younger_than))
-            # A clock that was set back makes it due, too: who waited would wait for as long as it was ahead
-            recent = 0 <= now - self._read_at[index] < tier.every - self._slack
+            recent = clock - self._read_at[index] < tier.every - self._slack
             if not recent and older <= younger:
                 due.append(TimeRange(older, younger))
                 self._round.add(index)
             younger = older - 1
-        self._began, self._end = now, whole.last
+        self._began, self._end = clock, whole.last
         self._left = union(due)
         return self._left
 
@@ -86,6 +90,22 @@ class Rounds:
         if not self._left:
             for index in self._round:
                 self._read_at[index] = self._began
+
+    def save(self) -> list[list[int]]:
+        """Return what an interrupted round has left over, as plain values: its end, then the ranges."""
+        return [[self._end], *([part.first, part.last] for part in self._left)] if self._left else []
+
+    def load(self, saved: object) -> None:
+        """Go on with what was saved."""
+        if not isinstance(saved, list) or not all(
+            isinstance(part, list) and {int} == {type(second) for second in part} for part in saved
+        ):
+            return
+        ends, parts = [part[0] for part in saved if len(part) == 1], [part for part in saved if len(part) > 1]
+        if ends and parts:
+            self._end = ends[0]
+            self._left = union(TimeRange(part[0], part[1]) for part in parts)
+            self._round = set(range(len(self._tiers)))
 
     def restart(self) -> None:
         """Make everything due again: what was read is lost."""

@@ -21,13 +21,14 @@ class ServerLimits:
     """Everything learned of one server for one resource. None: not known yet.
 
     `largest` is the largest recent answer to each kind of request with perPage `asked`, and `widened` the kinds
-    of which one for as much as possible was put since `since`. `per_page`, `longest` (seconds of starts per
+    of which one for as much as possible was put since then. `per_page`, `longest` (seconds of starts per
     request) and `ids` (identifiers per request) are the most that is asked for because more was refused;
-    `future` is False where a startTo in the future is refused. `tried` is when more was last tried.
+    `ahead` is how far a startTo may lie ahead of now. `tried` is when more was last tried.
 
-    `zone` is what the server adds to UTC before it compares starts (seconds), `filters_tested` whether a known
-    row was found by its own second, `filters` False where it wasn't. `from_inclusive`: whether startFrom
-    includes its second. `totals` names the units that a total-count header may count; empty: it is none.
+    `zone` is what the server adds to UTC before it compares starts, in seconds. `filters`: whether known rows
+    are found by their own second; `coarse`: together with others, so that the zone isn't known to the second.
+    `from_inclusive`: whether startFrom includes its second. `totals` names the units that a total-count header
+    may count; empty: it is none.
     `send_filter`: whether send filters select; `combines`: whether they do together with a start filter.
     `pages`: whether the configured page parameter pages.
     """
@@ -38,11 +39,15 @@ class ServerLimits:
     widened: list[str] = field(default_factory=list)
     per_page: int | None = None
     longest: int | None = None
+    accepted: int = 0
+    refused: int | None = None
     ids: int = MOST_IDS
-    future: bool = True
+    ids_refused: int | None = None
+    ahead: int | None = None
     tried: float = 0.0
     zone: int = 0
     filters: bool | None = None
+    coarse: bool = False
     from_inclusive: bool | None = None
     totals: list[str] | None = None
     send_filter: bool | None = None
@@ -85,8 +90,9 @@ class ServerLimits:
                 since=now,
                 per_page=self.per_page,
                 longest=self.longest,
+                accepted=self.accepted,
                 ids=self.ids,
-                future=self.future,
+                ahead=self.ahead,
                 tried=self.tried,
                 zone=self.zone,
                 from_inclusive=self.from_inclusive,
@@ -94,12 +100,17 @@ class ServerLimits:
             for item in fields(self):
                 setattr(self, item.name, getattr(kept, item.name))
 
-    def words(self, per_page: int) -> str:
-        """Say in words what is known of the cap of requests by start."""
-        rows = self.largest.get(Kind.START, Sizes()).rows
-        if not rows:
-            return "unknown"
-        return f"none below perPage ({per_page})" if rows >= per_page else f"at least {rows}"
+    def grow_ids(self, accepted: int) -> None:
+        """Ask for more identifiers again, as far as these were not refused."""
+        if accepted == self.ids < MOST_IDS and 2 * accepted < (self.ids_refused or 2 * MOST_IDS):
+            self.ids = min(2 * accepted, MOST_IDS)
+
+    def grow_range(self, accepted: int) -> None:
+        """Ask for longer ranges again, as far as these were not refused."""
+        if self.longest is not None and accepted >= self.longest:
+            self.accepted = self.longest
+            if self.refused is None or 2 * self.longest < self.refused:
+                self.longest *= 2
 
 
 def _fits(value: object, default: object, name: str) -> bool:
@@ -112,6 +123,8 @@ def _fits(value: object, default: object, name: str) -> bool:
         )
     if isinstance(default, list) or name == "totals":
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
-    if isinstance(default, bool) or (default is None and name not in {"asked", "per_page", "longest"}):
+    if isinstance(default, bool) or (
+        default is None and name not in {"asked", "per_page", "longest", "refused", "ids_refused", "ahead"}
+    ):
         return isinstance(value, bool)
     return isinstance(value, int) or (isinstance(default, float) and isinstance(value, float))

@@ -119,20 +119,16 @@ class AccountPoller:
         poller = ResourcePoller(
             resource,
             account=self.name,
+            server=self.account.base_url,
             client=self._client,
             store=self._store,
             window=self._config.poll.window,
             per_page=self._config.api.per_page,
             concurrency=self._config.api.concurrency,
-            largest_elsewhere=lambda: self._largest_elsewhere(resource.name),
             on_page=lambda page: self._on_page(resource.name, page),
         )
         poller.load_note(self._store.notes.get(poller.note_key))
         return poller
-
-    def _largest_elsewhere(self, resource: str) -> int:
-        others = [poller for name, poller in self._pollers.items() if name != resource]
-        return max((poller.evidence.most for poller in others), default=0)
 
     # What the rest of the program asks
 

@@ -50,12 +50,16 @@ class MovedCampaigns:
         if not moved:
             return
         poll.unsettled = moved
-        again = poll.collector()
-        again.by_ids(moved)
-        unsure = moved - again.collected.ids
-        if unsure:  # more rows than can be proven by the id: what is at each of their starts now?
-            with store.lock:
-                starts = store.window.starts(poller.name, unsure)
-            starts |= {row.start for row in rows if row.campaign_id in unsure}
-            poll.collector().by_start(poller.cover_starts(starts))
-        poll.unsettled = frozenset()
+        with store.lock:
+            starts = {number: store.window.starts(poller.name, {number}) for number in moved}
+        for row in rows:
+            if row.campaign_id in moved:
+                starts[row.campaign_id].add(row.start)
+        read = poll.requests.moved(moved, {start for some in starts.values() for start in some})
+        poll.unsettled = frozenset(
+            number
+            for number in moved - read.ids
+            if not all(any(start in part for part in read.ranges) for start in starts[number])
+        )
+        if read.failure is not None:
+            raise read.failure

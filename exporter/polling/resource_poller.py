@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic
 
-from exporter.api.model import R, TimeRange
+from exporter.api.model import R
 from exporter.collect.collector import Collector
-from exporter.collect.evidence import DOCUMENTED_DEFAULT, Evidence, RowMap
-from exporter.collect.ranges import subtract, union
 from exporter.collect.refresh_plan import Rounds
-from exporter.errors import InternalError, PollError, StoppedError
+from exporter.errors import DeadlineError, InternalError, PollError, StoppedError
 from exporter.logs import fields
 from exporter.polling.poll import Poll
 from exporter.status import ResourceStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from exporter.api.model import Page, Query, Reply
-    from exporter.collect.ranges import Ranges
+    from exporter.api.model import Page, Query, Reply, TimeRange
     from exporter.polling.client import Client
     from exporter.polling.resource import Job, Resource
     from exporter.polling.store import AccountStore
@@ -36,8 +32,8 @@ HOUR: Final = 3600.0
 class ResourcePoller(Generic[R]):
     """Reads one resource, and knows what is due, what the server has taught, and how the polls went.
 
-    `largest_elsewhere` returns the size of the largest answer of the account's other resources. One poll at a
-    time; `count_request` and `status` may be called meanwhile.
+    `server` is its base URL: what was learned of another one is not used. One poll at a time; `count_request`
+    and `status` may be called meanwhile.
     """
 
     def __init__(
@@ -45,37 +41,33 @@ class ResourcePoller(Generic[R]):
         resource: Resource[R],
         *,
         account: str,
+        server: str,
         client: Client,
         store: AccountStore,
         window: float,
         per_page: int,
         concurrency: int,
-        largest_elsewhere: Callable[[], int],
         on_page: Callable[[Page[R]], None],
     ) -> None:
         self.resource = resource
         self.name = resource.name
         self.account = account
         self.store = store
+        self.server = server
         self.rounds = Rounds(list(resource.tiers), window, resource.interval)
-        self.evidence = Evidence()
-        self.rows = RowMap()
         self.failure: PollError | None = None
         self.failed_jobs: dict[str, PollError] = {}
         self.polls = 0
         self.last_poll: float | None = None
         self.last_duration: float | None = None
-        self.unproven_ids: frozenset[int] = frozenset()
-        self.unproven_senders = False
-        self._unproven: Ranges = ()
-        self._begun = False
         self._succeeded_jobs: dict[str, float] = {}
         self._client = client
         self._per_page = per_page
         self._concurrency = concurrency
-        self._largest_elsewhere = largest_elsewhere
         self._on_page = on_page
         self._requests = _RequestLog()
+        self._begun = False
+        self.load_note(None)
 
     # Reading
 
@@ -87,18 +79,7 @@ class ResourcePoller(Generic[R]):
             self._on_page(page)
             return page
 
-        def spawn() -> Collector[R]:
-            return Collector(
-                ask,
-                self.evidence,
-                self.rows,
-                now=now,
-                per_page=self._per_page,
-                concurrency=self._concurrency,
-                shared_most=self._largest_elsewhere,
-            )
-
-        return Poll(spawn, now=now, began=began)
+        return Poll(self.collector.poll(ask, now=now, clock=began), now=now, began=began)
 
     def ask(self, query: Query, deadline: float) -> tuple[Reply, Page[R]]:
         """Make one request; return the answer and what was read in it. Raises PollError, StoppedError."""
@@ -107,10 +88,13 @@ class ResourcePoller(Generic[R]):
 
     def read(self, poll: Poll[R]) -> None:
         """Read what is due of the window, then run the jobs; only the window's failure is raised."""
-        with self.store.lock:
-            old = self.store.window.old_campaigns(poll.now)
-        self.rows.forget_before(self.window(poll.now).first, old)
-        self._read_window(poll)
+        window = poll.requests.window()
+        self._begun = self.rounds.unfinished and (self._begun or bool(window.ranges))
+        interrupted = isinstance(window.failure, DeadlineError) and window.ranges
+        if (
+            window.failure is not None and not interrupted
+        ):  # what was read in time counts; the next poll goes on
+            raise window.failure
         for job in self.resource.jobs:
             last, slack = self._succeeded_jobs.get(job.name), self.resource.interval / 2
             if last is None or poll.began - last >= job.every - slack:
@@ -119,23 +103,6 @@ class ResourcePoller(Generic[R]):
     def window(self, now: float) -> TimeRange:
         """Return the starts that are tracked at `now`."""
         return self.rounds.whole(now)
-
-    def _read_window(self, poll: Poll[R]) -> None:
-        """Read what is due; what was read stands also if that fails."""
-        due = self.rounds.due(poll.now)
-        collector = poll.collector()
-        try:
-            collector.by_start(due)
-        except BaseException:
-            proven = collector.collected.ranges
-            self._begun = self._begun or bool(proven)
-            self.rounds.read(proven)
-            self._unproven = subtract(self._unproven, proven)
-            raise
-        self._begun = False
-        self.rounds.read(due)
-        unproven = union([*subtract(self._unproven, due), *subtract(due, collector.collected.ranges)])
-        self._unproven = subtract(unproven, [TimeRange(0, self.window(poll.now).first - 1)])
 
     def _run(self, job: Job[R], poll: Poll[R]) -> None:
         """Run a job that the data don't depend on: its failure is told, and the poll goes on."""
@@ -167,17 +134,9 @@ class ResourcePoller(Generic[R]):
 
     def read_by_ids(self, poll: Poll[R], ids: frozenset[int]) -> None:
         """Read campaigns that started before the window by their identifiers."""
-        self.unproven_ids = ids
-        collector = poll.collector()
-        collector.by_ids(ids)
-        self.unproven_ids = ids - collector.collected.ids
-
-    def cover_starts(self, starts: Iterable[float]) -> Ranges:
-        """Return what to read for these starts: their seconds, or all between if that takes fewer requests."""
-        seconds = union(TimeRange(math.floor(start), math.floor(start)) for start in starts)
-        between = TimeRange(seconds[0].first, seconds[-1].last)
-        requests = self.rows.rows(between) / max(DOCUMENTED_DEFAULT, self.evidence.most)
-        return (between,) if requests < len(seconds) else seconds
+        read = poll.requests.by_ids(ids)
+        if read.failure is not None:
+            raise read.failure
 
     # How it goes
 
@@ -189,9 +148,7 @@ class ResourcePoller(Generic[R]):
     @property
     def incomplete(self) -> bool:
         """Whether rows may exist, anywhere in the window, that could not be read."""
-        return bool(
-            self._begun or self._unproven or self.unproven_ids or self.unproven_senders or self.failed_jobs
-        )
+        return bool(self._begun or self.collector.incomplete or self.failed_jobs)
 
     @property
     def requests(self) -> int:
@@ -205,9 +162,8 @@ class ResourcePoller(Generic[R]):
 
     def broke_down(self, failure: PollError, *, at: float) -> None:
         """Note that what a poll read was lost: everything is due again."""
-        self.rounds.restart()
+        self.collector.restart()
         self._succeeded_jobs.clear()
-        self.evidence.unfinished.clear()
         self.polls += 1
         self.last_poll, self.failure = at, failure
 
@@ -230,7 +186,7 @@ class ResourcePoller(Generic[R]):
             incomplete=self.incomplete,
             failed_jobs={name: str(error) for name, error in self.failed_jobs.items()},
             requests_per_hour=float(self._requests.within(HOUR, now)),
-            page_cap=self.evidence.cap(self._per_page),
+            page_cap=self.collector.page_cap,
         )
 
     # What is saved of the server
@@ -242,12 +198,18 @@ class ResourcePoller(Generic[R]):
 
     def note(self) -> str:
         """Return what to save about the server."""
-        return json.dumps([self.evidence.since, self.evidence.most, self.evidence.cut])
+        return json.dumps({"base_url": self.server, **self.collector.save()})
 
     def load_note(self, note: str | None) -> None:
-        """Go on with what was saved about the server."""
-        if note is not None:
-            self.evidence.since, self.evidence.most, self.evidence.cut = json.loads(note)
+        """Go on with what was saved about the server, if it is this one; begin anew otherwise."""
+        saved = None if note is None else json.loads(note)
+        known = isinstance(saved, dict) and saved.get("base_url") == self.server
+        self.collector: Collector[R] = Collector(
+            per_page=self._per_page,
+            concurrency=self._concurrency,
+            rounds=self.rounds,
+            saved=saved if known else None,
+        )
 
 
 class _RequestLog:

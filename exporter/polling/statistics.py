@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.api import parse
 from exporter.api.fields import STATISTICS
 from exporter.api.model import MessageStats, TimeRange
-from exporter.collect.refresh_plan import AHEAD, Tier
+from exporter.collect.refresh_plan import Tier
 from exporter.logs import fields
 from exporter.polling.jobs import MovedCampaigns
 from exporter.polling.resource import Job, Resource
@@ -54,19 +54,19 @@ def _read_still_sending(
     settings: StillSending, poller: ResourcePoller[MessageStats], poll: Poll[MessageStats]
 ) -> None:
     """Find campaigns that started before the window and still send, and read their totals by their ids."""
-    finder = poll.spawn()
-    sent = TimeRange(math.floor(poll.now - settings.lookback), math.floor(poll.now) + AHEAD)
-    found = finder.senders(sent, poller.window(poll.now).first)
-    if found is None:
+    sent = TimeRange(math.floor(poll.now - settings.lookback), math.floor(poll.now))
+    senders = poll.requests.senders(sent, poller.window(poll.now).first)
+    if senders.ignored:
         log.warning(
             "the API ignores send filters, so campaigns older than poll.window can't be found",
             extra=fields(account=poller.account),
         )
-    poller.unproven_senders = finder.collected.incomplete
     with poller.store.lock:
         old = poller.store.window.old_campaigns(poll.now)
-    poller.read_by_ids(poll, old | (found or frozenset()))
-    poll.discovered = found
+    poller.read_by_ids(poll, old | senders.ids)
+    poll.discovered = None if senders.ignored else senders.ids
+    if senders.failure is not None:
+        raise senders.failure
 
 
 def _archived(store: AccountStore, rows: Iterable[Row]) -> list[CampaignRecord]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exporter.api.model import TimeRange
 from exporter.collect.ranges import subtract, union
-from exporter.collect.refresh_plan import AHEAD, Rounds, Tier
+from exporter.collect.refresh_plan import AHEAD, RECENT, Rounds, Tier
 
 NOW = 1_763_000_000
 DAY = 86400
@@ -21,7 +21,7 @@ def rounds() -> Rounds:
 
 def finish(one: Rounds, now: float) -> tuple[TimeRange, ...]:
     """Read all that is due, and return what it was."""
-    due = one.due(now)
+    due = one.due(now, now)
     one.read(due)
     return due
 
@@ -29,8 +29,8 @@ def finish(one: Rounds, now: float) -> tuple[TimeRange, ...]:
 def test_first_round_reads_the_window() -> None:
     """At the start everything is due, also what starts by a clock that is ahead."""
     one = rounds()
-    assert (TimeRange(NOW - 14 * DAY, NOW + AHEAD),) == one.due(NOW)
-    assert one.whole(NOW) == one.due(NOW)[0]
+    assert (TimeRange(NOW - 14 * DAY, NOW + AHEAD),) == one.due(NOW, NOW)
+    assert one.whole(NOW) == one.due(NOW, NOW)[0]
 
 
 def test_each_tier_is_read_at_its_interval() -> None:
@@ -46,15 +46,15 @@ def test_nothing_is_due_between_polls() -> None:
     """A poll that runs early, for the discovery of old campaigns maybe, reads nothing by start."""
     one = Rounds((Tier(14 * DAY, 3600),), 14 * DAY, 300)
     finish(one, NOW)
-    assert () == one.due(NOW + 300)
-    assert () != one.due(NOW + 3500)
+    assert () == one.due(NOW + 300, NOW + 300)
+    assert () != one.due(NOW + 3500, NOW + 3500)
 
 
 def test_the_last_tier_reaches_to_the_end_of_the_window() -> None:
     """Tiers that end before the window, or after it, leave no gap and read nothing outside."""
     for younger_than in (DAY, 30 * DAY):
         one = Rounds((Tier(younger_than, 300),), 14 * DAY, 300)
-        assert (TimeRange(NOW - 14 * DAY, NOW + AHEAD),) == one.due(NOW)
+        assert (TimeRange(NOW - 14 * DAY, NOW + AHEAD),) == one.due(NOW, NOW)
 
 
 def test_tiers_beyond_the_window() -> None:
@@ -67,13 +67,13 @@ def test_tiers_beyond_the_window() -> None:
 def test_an_unfinished_round_goes_on() -> None:
     """A poll that was cut short leaves the rest to the next one, with what has started meanwhile."""
     one = rounds()
-    one.due(NOW)
+    one.due(NOW, NOW)
     middle = NOW - 7 * DAY
     one.read([TimeRange(middle, NOW + AHEAD)])
     assert one.unfinished
     later = NOW + 300
-    expected = (TimeRange(later - 14 * DAY, middle - 1), TimeRange(NOW - AHEAD, later + AHEAD))
-    assert expected == one.due(later)
+    expected = (TimeRange(later - 14 * DAY, middle - 1), TimeRange(NOW - RECENT, later + AHEAD))
+    assert expected == one.due(later, later)
     one.read(expected)
     assert not one.unfinished
 
@@ -81,10 +81,10 @@ def test_an_unfinished_round_goes_on() -> None:
 def test_an_unfinished_round_counts_from_its_beginning() -> None:
     """When it is done the next round is due at once if its time has come."""
     one = rounds()
-    one.due(NOW)
+    one.due(NOW, NOW)
     one.read([TimeRange(NOW - DAY, NOW + AHEAD)])
     finish(one, NOW + 300)
-    assert (TimeRange(NOW + 600 - 2 * DAY, NOW + 600 + AHEAD),) == one.due(NOW + 600)
+    assert (TimeRange(NOW + 600 - 2 * DAY, NOW + 600 + AHEAD),) == one.due(NOW + 600, NOW + 600)
 
 
 def test_a_failed_poll_makes_nothing_less_due() -> None:
@@ -92,25 +92,25 @@ def test_a_failed_poll_makes_nothing_less_due() -> None:
     one = rounds()
     for poll in range(5):
         now = NOW + 300 * poll
-        assert (TimeRange(now - 14 * DAY, now + AHEAD),) == one.due(now)
+        assert (TimeRange(now - 14 * DAY, now + AHEAD),) == one.due(now, now)
 
 
 def test_restart() -> None:
     """When what was read is lost, everything is due again, also in the middle of a round."""
     one = rounds()
     finish(one, NOW)
-    one.due(NOW + 300)
+    one.due(NOW + 300, NOW + 300)
     one.restart()
-    assert (TimeRange(NOW + 300 - 14 * DAY, NOW + 300 + AHEAD),) == one.due(NOW + 300)
+    assert (TimeRange(NOW + 300 - 14 * DAY, NOW + 300 + AHEAD),) == one.due(NOW + 300, NOW + 300)
 
 
 def test_leftovers_leave_with_the_window() -> None:
     """What an unfinished round has left over isn't read once it is older than the window."""
     one = rounds()
-    one.due(NOW)
+    one.due(NOW, NOW)
     one.read([TimeRange(NOW - 13 * DAY, NOW + AHEAD)])
     later = NOW + 2 * DAY
-    assert (TimeRange(NOW - AHEAD, later + AHEAD),) == one.due(later)
+    assert (TimeRange(NOW - RECENT, later + AHEAD),) == one.due(later, later)
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=30), st.integers(1, 4))
@@ -125,7 +125,7 @@ def test_nothing_is_starved(polls: list[tuple[float, bool]], tiers: int) -> None
     now = float(NOW)
     read_at: list[tuple[float, tuple[TimeRange, ...]]] = []
     for part, fails in [*polls, *([(1.0, False)] * 30)]:
-        due = one.due(now)
+        due = one.due(now, now)
         read = due
         if fails:
             seconds = int(part * sum(piece.seconds for piece in due))
@@ -151,8 +151,23 @@ def test_nothing_is_starved(polls: list[tuple[float, bool]], tiers: int) -> None
         older = end
 
 
-def test_a_clock_that_was_set_back_makes_everything_due() -> None:
-    """Who waited for the old time to come again would read nothing until then."""
-    rounds = Rounds([Tier(14 * 86400, 300)], 14 * 86400, 300)
-    rounds.read(rounds.due(1_763_003_600))
-    assert () != rounds.due(1_763_000_000)
+def test_a_wall_clock_set_back_delays_nothing() -> None:
+    """Intervals are measured by a clock that doesn't jump."""
+    one = Rounds([Tier(14 * DAY, 300)], 14 * DAY, 300)
+    one.read(one.due(NOW + 7200, 1000.0))
+    assert () == one.due(NOW, 1100.0)
+    assert () != one.due(NOW, 1300.0)
+
+
+def test_an_unfinished_round_outlives_a_restart() -> None:
+    """What was left over is read on, with what has started meanwhile; nonsense is ignored."""
+    one = rounds()
+    one.due(NOW, NOW)
+    one.read([TimeRange(NOW - 7 * DAY, NOW + AHEAD)])
+    other = rounds()
+    other.load(one.save())
+    assert one.due(NOW + 300, NOW + 300) == other.due(NOW + 300, 5.0)
+    for nonsense in (None, [["x"]], [[1], 2], [[1, 2]]):
+        another = rounds()
+        another.load(nonsense)
+        assert not another.unfinished

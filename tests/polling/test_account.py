@@ -176,7 +176,7 @@ def test_young_campaigns_are_read_more_often(world: World) -> None:
     for poll in range(14):
         assert world.poll(at=NOW + 300 * poll)
         questions = world.asked("start")
-        oldest.append(min(asked.bound("startFrom") for asked in questions) - world.clock.now)
+        oldest.append(questions[0].bound("startFrom") - world.clock.now)
     days = [round(-age / DAY) for age in oldest]
     assert [14, *[2] * 11, 14, 2] == days
     assert 300 == world.poller.intervals["statistics"] if world.poller else None
@@ -365,18 +365,19 @@ def test_a_missed_deadline_is_made_up_for(world: World) -> None:
             results.append(world.poll(at=NOW + 300 * poll))
             exported.append(len(poller.snapshot.campaigns))
             assert 1.1 * 50 >= world.clock.now - NOW - 300 * poll
-            if results[-1]:
+            if not poller.status().resources[0].incomplete:
                 break
     finally:
         Client.seconds = 0.0
-    assert results[-1]
-    assert not results[0]
+    assert not poller.status().resources[0].incomplete
+    assert all(results)  # what was read in time is fresh
+    assert len(results) > 1
     assert sorted(exported) == exported
     assert 0 < exported[0] < exported[-1]
     gone = sum(1 for start in starts if start <= world.clock.now - 14 * DAY)
     assert 2000 - gone == exported[-1]
     deadlines = world.value("intarget_poll_failures_total", resource="statistics", reason="deadline")
-    assert len(results) - 1 == deadlines
+    assert 0 == deadlines
     assert 5 * 200 + 20 >= world.api.count(STATISTICS)
 
 
@@ -825,7 +826,7 @@ def test_what_is_known_of_the_cap_survives_a_restart(world: World) -> None:
     world.poll()
     assert "50" == poller.status().resources[0].page_cap
     poller = world.start()
-    assert "50" == poller.status().resources[0].page_cap
+    assert "at least 50" == poller.status().resources[0].page_cap
 
 
 # Stopping
@@ -866,7 +867,7 @@ def test_requests_per_hour(world: World) -> None:
         (403, "auth", 2),
         (404, "client_error", 1),
         (302, "client_error", 1),
-        (503, "server_error", 2),
+        (503, "server_error", 6),  # a refusal that smaller requests might end
     ],
 )
 def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
