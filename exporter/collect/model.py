@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from exporter.api.model import R, R_co
@@ -34,19 +34,19 @@ class Collected(Generic[R_co]):
     failure: PollError | None = None
 
 
-@dataclass(slots=True)
 class Answers(Generic[R]):
     """The answers to the requests of one job, in the order of time.
 
     A group that stands in several is taken whole from the one that has most of its rows, the later on a tie.
     """
 
-    ranges: list[TimeRange] = field(default_factory=list)
-    ids: set[int] = field(default_factory=set)
-    incomplete: bool = False
-    failure: PollError | None = None
-    _groups: dict[Hashable, list[R]] = field(default_factory=dict)
-    _proven: set[Hashable] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.ranges: list[TimeRange] = []
+        self.ids: set[int] = set()
+        self.incomplete = False
+        self.failure: PollError | None = None
+        self._groups: dict[Hashable, list[R]] = {}
+        self._proven: set[Hashable] = set()
 
     def add(self, rows: Iterable[R], *, proven: bool) -> None:
         """Take the rows of one answer; `proven`: none of any of their groups is missing."""
