@@ -119,7 +119,6 @@ class AccountPoller:
         poller = ResourcePoller(
             resource,
             account=self.name,
-            server=self.account.base_url,
             client=self._client,
             store=self._store,
             window=self._config.poll.window,

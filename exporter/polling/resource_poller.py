@@ -32,8 +32,7 @@ HOUR: Final = 3600.0
 class ResourcePoller(Generic[R]):
     """Reads one resource, and knows what is due, what the server has taught, and how the polls went.
 
-    `server` is its base URL: what was learned of another one is not used. One poll at a time; `count_request`
-    and `status` may be called meanwhile.
+    One poll at a time; `count_request` and `status` may be called meanwhile.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class ResourcePoller(Generic[R]):
         resource: Resource[R],
         *,
         account: str,
-        server: str,
         client: Client,
         store: AccountStore,
         window: float,
@@ -53,7 +51,6 @@ class ResourcePoller(Generic[R]):
         self.name = resource.name
         self.account = account
         self.store = store
-        self.server = server
         self.rounds = Rounds(list(resource.tiers), window, resource.interval)
         self.failure: PollError | None = None
         self.failed_jobs: dict[str, PollError] = {}
@@ -198,17 +195,16 @@ class ResourcePoller(Generic[R]):
 
     def note(self) -> str:
         """Return what to save about the server."""
-        return json.dumps({"base_url": self.server, **self.collector.save()})
+        return json.dumps(self.collector.save())
 
     def load_note(self, note: str | None) -> None:
-        """Go on with what was saved about the server, if it is this one; begin anew otherwise."""
+        """Go on with what was saved about the server."""
         saved = None if note is None else json.loads(note)
-        known = isinstance(saved, dict) and saved.get("base_url") == self.server
         self.collector: Collector[R] = Collector(
             per_page=self._per_page,
             concurrency=self._concurrency,
             rounds=self.rounds,
-            saved=saved if known else None,
+            saved=saved if isinstance(saved, dict) else None,  # 0.1.0 saved a list
         )
 
 

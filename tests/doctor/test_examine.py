@@ -17,7 +17,7 @@ from exporter.doctor.report import OK, PROBLEM, WARNING, Finding, Report
 from exporter.exposition.self_metrics import SelfMetrics
 from exporter.tracking.state_file import State
 from tests._accounts import everything
-from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, conversion, row, spread
+from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, Asked, conversion, row, spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,8 +132,14 @@ def test_one_endpoint_fails(server: ApiServer) -> None:
 
 def test_a_poll_fails_after_the_question(server: ApiServer) -> None:
     """An answer to the question doesn't hide that the poll then failed, nor what was known until then."""
-    polled = {"500", "10"}  # smaller requests are tried, too
-    server.api.fault = lambda asked: (500, {}, b"") if polled & set(asked.parameters["perPage"]) else None
+    asked: set[str] = set()
+
+    def fault(request: Asked) -> tuple[int, dict[str, str], bytes] | None:
+        is_question = request.path not in asked
+        asked.add(request.path)
+        return None if is_question else (500, {}, b"")
+
+    server.api.fault = fault
     report = examine(config(account(server.url)))
     assert OK == found(report, "question", "statistics").level
     finding = found(report, "poll", "statistics")
@@ -269,7 +275,7 @@ def test_a_remembered_cap_counts(server: ApiServer, tmp_path: Path) -> None:
     """What the state file knows of the server is used, as the exporter would."""
     path = tmp_path / "state.db"
     state = State.open(path, clock=time.time)
-    learned = {"base_url": server.url, "asked": 500, "since": time.time(), "largest": {"start": [77, 77, 77]}}
+    learned = {"asked": 500, "since": time.time(), "largest": {"start": [77, 77, 77]}}
     notes = {"cap/statistics": json.dumps(learned)}
     state.save("main", server.url, replace(everything(), notes=notes))
     state.close()
