@@ -321,7 +321,7 @@ def campaign_starts(*matchers: str, enable: bool = True) -> Json:
         f"topk({STARTS}, {promql.count('sent', *matchers, at=AT_END)} and on ({key}) {start} >= $__from / 1000)"
     )
     expr = f"1000 * {promql.with_name(f'{start} and on ({key}) {largest}', *matchers, at=AT_END)}"
-    text = "{{channel}} of {{account}}, campaign {{campaign_id}}"
+    text = "{{channel}} of {{account}}, id {{campaign_id}}"
     name = "Campaign starts"
     return _annotation(
         name, PLAIN, expr, enable=enable, title="{{campaign}}", text=text, tags="account,channel"

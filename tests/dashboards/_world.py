@@ -87,8 +87,8 @@ class Campaign:
 class Setup:
     """What the world is made of. `currencies` has each account; `every` is the seconds between two scrapes.
 
-    `shares` says how many of the polls of an account failed; `withdrawn` are accounts whose exporter can't read
-    them any more.
+    `failing` are accounts of which all polls fail after the first hour; `other_targets` have nothing to do with
+    the exporter; `rules` are the shipped ones.
     """
 
     campaigns: Sequence[Campaign]
@@ -99,6 +99,7 @@ class Setup:
     per_message: bool = False
     failing: frozenset[str] = frozenset()
     other_targets: int = 0
+    rules: bool = True
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -291,7 +292,7 @@ def world(folder: Path, setup: Setup, end: int) -> Iterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
     write_history(history, setup, end)
     prometheus.import_openmetrics(history, folder / "data")
-    for level in _levels():
+    for level in _levels() if setup.rules else ():
         with Prometheus(folder, setup.every) as running:
             lines = [line for rule in level for line in _evaluate(running, rule, begin, end, setup.every)]
         if lines:

@@ -48,6 +48,7 @@ TWO = Setup(
         for i, account in enumerate(("main", "second"))
     ],
 )
+NO_RULES = Setup(campaigns=TWO.campaigns, currencies=TWO.currencies, hours=2, rules=False)
 TEN = Setup(
     currencies={f"account-{i:02}": "EUR" for i in range(10)},
     campaigns=[
@@ -63,6 +64,7 @@ TEN = Setup(
 )
 MANY = Setup(
     hours=1,
+    every=600,
     campaigns=[
         Campaign(
             campaign_id=str(1_950_000 + i), title=f"Push: Season sale {i:04}", age=3 + i / 10, messages=500 + i

@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from grafana.generator.panels import MUTED
+from grafana.generator.panels import BAD, MUTED
 from tests.dashboards._judge import MODELS, VERSIONS, Answer, Judge, bundle, panels
 from tests.dashboards._world import Setup, World, world
-from tests.dashboards._worlds import CHANNEL, HOSTILE, HOSTILE_NAMES, IDS, MANY, NOTHING, TEN, TITLES, TWO
+from tests.dashboards._worlds import (
+    CHANNEL,
+    HOSTILE,
+    HOSTILE_NAMES,
+    IDS,
+    MANY,
+    NO_RULES,
+    NOTHING,
+    TEN,
+    TITLES,
+    TWO,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +37,7 @@ WORLDS: dict[str, Setup] = {
     "names": HOSTILE_NAMES,
     "replicas": replace(HOSTILE_NAMES, replicas=2, per_message=True, other_targets=30),
     "nothing": NOTHING,
+    "no rules": NO_RULES,
     "two": TWO,
     "ten": TEN,
     "many": MANY,
@@ -200,6 +212,50 @@ def test_campaigns_are_chosen_by_name(court: Court, version: str) -> None:
     by_id = {campaign.campaign_id: campaign for campaign in HOSTILE_NAMES.campaigns}
     for option in offered:
         assert by_id[option["value"]].title in option["label"]
+
+
+def test_the_campaign_that_sent_most_is_shown(court: Court, version: str) -> None:
+    """The campaign dashboard opens on what sent most in the last day; the text has date, channel and title."""
+    chosen = court.show(version, "names", "intarget-campaign").variables["campaign"]
+    largest = max(HOSTILE_NAMES.campaigns, key=lambda campaign: campaign.messages)
+    assert largest.campaign_id == chosen["value"]
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d · {largest.channel} · {re.escape(largest.title)}", chosen["text"])
+
+
+def test_the_answer_comes_first(court: Court, version: str) -> None:
+    """The overview's first panel says which limit is nearest, whose, and how near."""
+    shown = court.show(version, "names", "intarget-overview")
+    (first, *_) = shown.panels.values()
+    assert first.title.startswith("Closest to a limit")
+    (nearest,) = first.figures
+    assert ("of bounces: main · email", "127%", BAD) == (nearest.title, nearest.text, nearest.colour)
+
+
+def test_a_problem_is_one_row(court: Court, version: str) -> None:
+    """What is a warning and critical is one row, with words, value, limit and a link to the alert."""
+    rows = court.show(version, "names", "intarget-overview").panels["Firing alerts"].rows
+    keys = [tuple(row[name].text for name in ("Problem", "Account", "Channel", "Campaign")) for row in rows]
+    assert len(keys) == len(set(keys))
+    first = rows[0]
+    assert ("critical", BAD) == (first["Severity"].text, first["Severity"].colour)
+    assert not first["Problem"].text.startswith("InTarget")
+    assert "/alerts?search=InTarget" in first["Problem"].links[0]
+    assert ("5%", True) == (first["Limit"].text, first["Value"].text.endswith("%"))
+
+
+def test_nothing_is_quiet_without_rules(court: Court, version: str) -> None:
+    """Where no rules are loaded, the number of alerts isn't known: that is no green 0."""
+    shown = court.show(version, "no rules", "intarget-overview")
+    (alerts,) = shown.panels["Alerts firing"].figures
+    assert ("No rules loaded", MUTED) == (alerts.text, alerts.colour)
+
+
+def test_money_has_its_currency(court: Court, version: str) -> None:
+    """Amounts are written with their account's currency; without a configured one, as bare numbers."""
+    figures = court.show(version, "names", "intarget-conversions").panels["Amount of deposits"].figures
+    texts = {figure.title.strip(): figure.text for figure in figures}
+    assert ("€", "$") == (texts["main EUR"][0], texts["007 USD"][0])
+    assert texts[HOSTILE][0].isdigit()
 
 
 def test_variables_follow_each_other(court: Court, version: str) -> None:
