@@ -231,6 +231,40 @@ def lively() -> Site:
     )
 
 
+HOSTILE = (
+    "</title></pre><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>\" onfocus=\"ran = 1"
+)
+"""Runs something in a browser, or leaves its place, wherever it isn't escaped."""
+
+
+def hostile() -> Site:
+    """Return a site in which every foreign text is hostile."""
+    item = campaign(
+        1,
+        HOSTILE,
+        campaign_name=HOSTILE,
+        message_title=HOSTILE,
+        messages=(MessageSnapshot(HOSTILE, values(sent=1)),),
+        conversions=(ConversionSnapshot(HOSTILE, HOSTILE, 1, Decimal(1), 1),),
+    )
+    status = account(
+        HOSTILE,
+        resource(
+            error=HOSTILE, reason=HOSTILE, failed_jobs={HOSTILE: HOSTILE}, notes=(HOSTILE,), page_cap=HOSTILE
+        ),
+        base_url=HOSTILE,
+        problem=HOSTILE,
+        learned=((HOSTILE, HOSTILE),),
+    )
+    exporter = ExporterStatus(state_path=HOSTILE, state_problem=HOSTILE, reload_problem=HOSTILE)
+    return site(
+        snapshot=lambda: snapshot(item, account=HOSTILE, currency=HOSTILE),
+        accounts=lambda: (status,),
+        status=lambda: exporter,
+        configuration=lambda: HOSTILE,
+    )
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an ASGI application answered: header names in lower case."""

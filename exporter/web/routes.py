@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CHUNK: Final = 64 * 1024
-_WORKERS: Final = 4
+_SCRAPE_WORKERS: Final = 2
 _MAX_COMPUTING: Final = 40
 """Pages under way at once. Scrapes aren't refused: connections are bounded, and each waits for milliseconds."""
 _CHANGE: Final = ["POST", "PUT"]
@@ -59,7 +59,9 @@ class WebApp:
     def __init__(self, site: Site, config: Configured = ToolkitConfig) -> None:
         self._site = site
         self._auth = BasicAuth()
-        self._executor = ThreadPoolExecutor(_WORKERS, "web")
+        # Pages wait for each other, and scrapes for none of them.
+        self._page_executor = ThreadPoolExecutor(1, "web-pages")
+        self._scrape_executor = ThreadPoolExecutor(_SCRAPE_WORKERS, "web-scrapes")
         self._computing = 0
         self._app = Starlette(
             routes=self._routes(),
@@ -75,7 +77,8 @@ class WebApp:
     def close(self) -> None:
         """Let go of the threads."""
         self._auth.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._page_executor, self._scrape_executor):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -107,7 +110,7 @@ class WebApp:
             raise HTTPException(503, "too many requests under way; try again", {"retry-after": "1"})
         self._computing += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            return await asyncio.get_running_loop().run_in_executor(self._page_executor, work)
         finally:
             self._computing -= 1
 
@@ -115,7 +118,7 @@ class WebApp:
         respond = partial(
             self._site.exposition, request.headers.get("accept"), request.headers.get("accept-encoding")
         )
-        exposition = await asyncio.get_running_loop().run_in_executor(self._executor, respond)
+        exposition = await asyncio.get_running_loop().run_in_executor(self._scrape_executor, respond)
         headers = {"vary": "Accept, Accept-Encoding", "content-type": exposition.content_type}
         if exposition.content_encoding is not None:
             headers["content-encoding"] = exposition.content_encoding

@@ -1,6 +1,6 @@
-"""A web server to be attacked, as a program: serves a large site, and says what it costs when asked on stdin.
+"""A web server to be attacked, as a program: serves 20,000 campaigns, and says what it costs when asked.
 
-``python _attacked.py [WEB_CONFIG]`` prints its address; for each line on stdin it prints one of JSON. The
+``python _attacked.py [WEB_CONFIG]`` prints its address, and for each line on stdin one of JSON. The
 garbage collector is off unless the variable COLLECT is set: what is left must not depend on it, for it comes
 late where the heap is large. Only Jinja's pages need it.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2]))
 
 from exporter.web.server import WebServer
-from tests._websites import Exposed, lively, site
+from tests._websites import Exposed, campaign, site, snapshot
 
 TEXT = b"".join(
     b'intarget_campaign_messages_sent_total{account="main",campaign_id="%d"} 1\n' % number
@@ -50,9 +50,10 @@ def costs(tasks: int) -> dict[str, int]:
 
 async def main() -> None:
     """Serve until stdin ends."""
-    shown = lively()
+    found = tuple(campaign(number) for number in range(20_000))
     web_config = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    built = site(exposition=exposition, snapshot=shown.snapshot, accounts=shown.accounts)
+    whole = snapshot(*found)
+    built = site(exposition=exposition, snapshot=lambda: whole)
     server = WebServer(built, ["127.0.0.1:0"], web_config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

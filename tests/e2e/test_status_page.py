@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
 from exporter.web.server import WebServer
 from tests._chromium import DEADLINE, Browser
-from tests._websites import lively
+from tests._websites import HOSTILE, hostile, lively
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from exporter.web.site import Site
 
 pytestmark = pytest.mark.e2e
 
@@ -28,10 +32,10 @@ PAGES = (
 PHONE, DESK = 360, 1280
 
 
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    """Serve the lively site, and return its URL."""
-    server = WebServer(lively(), ["127.0.0.1:0"], None)
+@contextlib.contextmanager
+def served(site: Site) -> Iterator[str]:
+    """Serve `site`, and yield its URL."""
+    server = WebServer(site, ["127.0.0.1:0"], None)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 
@@ -41,9 +45,18 @@ def base() -> Iterator[str]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    yield f"http://{server.addresses[0]}"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(DEADLINE)
+    try:
+        yield f"http://{server.addresses[0]}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """Serve the lively site, and return its URL."""
+    with served(lively()) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +109,21 @@ def test_hostile_titles_are_text(browser: Browser, base: str) -> None:
     names = "[...document.querySelectorAll('tbody th a')].map(a => a.textContent)"
     assert "<b>Bold</b> & \"quoted\" <script>alert('x')</script>" in browser.evaluate(names)
     assert 0 == browser.evaluate("document.querySelectorAll('script, main b').length")
+
+
+def test_hostile_texts_run_nothing(browser: Browser) -> None:
+    """Names, titles, accounts, channels, errors and paths are text on every page, and all of it is shown."""
+    account = quote(HOSTILE, safe="")
+    with served(hostile()) as url:
+        for path in ("/", "/config", f"/campaigns?account={account}&q={account}", f"/campaigns/{account}/1"):
+            browser.entries.clear()
+            browser.open(url + path, width=DESK)
+            assert HOSTILE[:60] in browser.evaluate("document.body.textContent"), path
+            assert 0 == browser.evaluate(
+                "document.querySelectorAll('script, img, [onfocus], [onerror]').length"
+            )
+            assert "undefined" == browser.evaluate("typeof window.ran")
+            assert [] == browser.entries, path
 
 
 def test_filters_and_sorting_work_by_click(browser: Browser, base: str) -> None:
