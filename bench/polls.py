@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.processes import change, fake_api, memory
 from exporter.api.client import ApiClient, ApiSettings
+from exporter.app import tune_interpreter
 from exporter.config.model import Config
 from exporter.exposition.exposition import Exposition
 from exporter.exposition.self_metrics import SelfMetrics
@@ -115,7 +116,8 @@ class Bench:
 
 @contextmanager
 def bench(url: str, *, max_campaigns: int = 20_000) -> Iterator[Bench]:
-    """Return an account that polls, with a state file for as long."""
+    """Return an account that polls, with a state file for as long; the interpreter is set as the exporter's."""
+    tune_interpreter()
     with tempfile.TemporaryDirectory() as folder, closing(Bench(url, Path(folder), max_campaigns)) as one:
         yield one
 

@@ -61,7 +61,7 @@ def pack(plain: bytes) -> bytes:
     """Return `plain` compressed, as a piece of a deflate stream that can follow and precede any other."""
     if not plain:
         return b""
-    compressor = zlib.compressobj(LEVEL, wbits=-15)
+    compressor = zlib.compressobj(LEVEL, wbits=-12, memLevel=5)  # a small window: pieces are
     return compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
 
 
