@@ -55,6 +55,7 @@ class CutApi:
     combine: str = "and"
     send_filter: bool = True
     sent: dict[int, Sequence[int]] = field(default_factory=dict)
+    paged: bool = False
     ids_taken: int | None = None
     ids_filter: bool = True
     most_per_page: int | None = None
@@ -82,7 +83,7 @@ class CutApi:
         self._refuse(query)
         found = [row for row in self.rows if self._matches(row, query)]
         self._sort(found)
-        page = self._cut(found, query)
+        page = self._cut(found[self._skipped(found, query) :], query)
         if self.half and self._random(query).random() < self.half:
             page = page[: len(page) // 2] if len(self.requests) % 2 else []
         total = {"none": None, "true": self._count(found), "all": len(self.rows), "zero": 0, "page": len(page)}
@@ -114,6 +115,15 @@ class CutApi:
             return found[:limit]
         taken = dict.fromkeys(list(dict.fromkeys(self._key(row) for row in found))[:limit])
         return [row for row in found if self._key(row) in taken]
+
+    def _skipped(self, found: list[MessageStats], query: Query) -> int:
+        """Return how many rows the earlier pages have; beyond the last page comes the last one again."""
+        if not self.paged or query.page is None:
+            return 0
+        skipped = before = 0
+        for _ in range(query.page - 1):
+            before, skipped = skipped, skipped + len(self._cut(found[skipped:], query))
+        return skipped if skipped < len(found) else before
 
     def _key(self, row: MessageStats) -> object:
         return row.campaign_id if self.unit == "campaigns" else (row.campaign_id, row.channel)

@@ -81,6 +81,7 @@ class ResourceHistory(Generic[R]):
             self._collector = Collector(
                 per_page=config.per_page,
                 concurrency=config.concurrency,
+                pages=config.page_parameter is not None,
                 known=[(*key, count) for key, count in counts.items()],
             )
         return self._collector

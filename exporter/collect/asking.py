@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic
 
 from exporter.api.model import Query, R, TimeRange
-from exporter.collect.page_cap import Kind, Sizes, page_sizes
+from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, Sizes, page_sizes
+from exporter.collect.pages import all_pages
 from exporter.errors import (
     BadResponseError,
     ClientError,
@@ -63,8 +64,10 @@ class Asker(Generic[R]):
         whole: TimeRange,
         per_page: int,
         concurrency: int = 1,
+        pages: bool = False,
     ) -> None:
         self._ask = ask
+        self._pages = pages
         self.limits = limits
         self.known = known
         self.now = now
@@ -213,6 +216,17 @@ class Asker(Generic[R]):
             if one and none and (one.total or 0) > one.size and none.total == none.size:
                 limits.totals = list(Sizes._fields)
         return bool(limits.totals)
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether answers are read page by page."""
+        return self._pages and self.limits.pages is not False
+
+    def complete(self, query: Query, page: Page[R]) -> Page[R] | None:
+        """Return an answer with everything that was asked for; None if `page` may lack some of it."""
+        if self.is_paged and page.size >= min(DOCUMENTED_DEFAULT, query.per_page):
+            return all_pages(self, query, page)
+        return page if self.is_complete(query, page) else None
 
     def widen(self, kind: Kind) -> None:
         """Ask once a day for as much as possible: the larger the answer, the more others it proves."""

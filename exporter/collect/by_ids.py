@@ -102,16 +102,17 @@ class IdReader(Generic[R]):
         if all(row.campaign_id in chunk for row in page.rows):
             self.answered.update(chunk)
             self.seen |= Counter(map(RowKey.of, page.rows))
-        if not asker.is_complete(query, page):
+        whole = asker.complete(query, page)
+        if whole is None:
             known.add(page.rows)
             if len(chunk) > 1:
                 return _halves(chunk)
             page = asker.enlarge(query, page)
-        heeded = all(row.campaign_id in chunk for row in page.rows)
-        if not heeded or not asker.is_complete(query, page):
+            whole = asker.complete(query, page)
+        if whole is None or any(row.campaign_id not in chunk for row in whole.rows):
             self._doubt(chunk, page)
             return []
-        return self._compare(chunk, page)
+        return self._compare(chunk, whole)
 
     def _compare(self, chunk: Ids, page: Page[R]) -> list[Ids]:
         """Take what an answer has all known rows of; return what has to be asked again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic
@@ -157,9 +158,8 @@ class StartReader(Generic[R]):
         while self._gaps and len(chunks) < asker.concurrency and len(self._cells) < CELLS:
             gap = self._gaps[-1]
             longest = asker.limits.longest or math.inf
-            part = last_chunk(
-                asker.known, replace(gap, longest=min(gap.longest, longest)), asker.room(Kind.START)
-            )
+            room = Sizes(*[sys.maxsize] * 3) if asker.is_paged else asker.room(Kind.START)
+            part = last_chunk(asker.known, replace(gap, longest=min(gap.longest, longest)), room)
             gap.part = TimeRange(gap.part.first, part.first - 1)
             if not gap.part.seconds:
                 self._gaps.pop()
@@ -196,15 +196,14 @@ class StartReader(Generic[R]):
 
     def _take(self, chunk: Gap, rest: Gap, page: Page[R]) -> None:
         asker, part = self._asker, chunk.part
-        query = asker.starts(part)
-        if not asker.is_complete(query, page):
+        whole = asker.complete(asker.starts(part), page)
+        if whole is None:
             asker.known.add(page.rows)
             self._answers.add(page.rows, proven=False)
             self._split(chunk, rest, page)
             return
-        whole: Page[R] | None = page
-        if asker.known.missing(asker.known.within(part), page.rows):
-            whole = self._ask_again(part, page)
+        if asker.known.missing(asker.known.within(part), whole.rows):
+            whole = self._ask_again(part, whole)
         if whole is None:
             self._doubt(chunk, rest, page)
             return
@@ -238,8 +237,9 @@ class StartReader(Generic[R]):
         asker, known, query = self._asker, self._asker.known, self._asker.starts(part)
         if not asker.may_ask(3):
             return None
-        again = asker.probe(query)
-        if again is None or not asker.is_complete(query, again):
+        answer = asker.probe(query)
+        again = None if answer is None else asker.complete(query, answer)
+        if again is None:
             return None
         keys = known.within(part)
         better = min(again, page, key=lambda answer: len(known.missing(keys, answer.rows)))

@@ -33,12 +33,14 @@ class Collector(Generic[R]):
         *,
         per_page: int,
         concurrency: int = 1,
+        pages: bool = False,
         rounds: Rounds | None = None,
         saved: Mapping[str, object] | None = None,
         known: Iterable[tuple[int, str, float, int]] = (),
     ) -> None:
         self.per_page = per_page
         self.concurrency = concurrency
+        self.pages = pages
         self.rounds = rounds
         self.limits = ServerLimits.load(saved)
         self.known = KnownRows(known)
@@ -123,6 +125,7 @@ class Poll(Generic[R]):
             whole=whole,
             per_page=collector.per_page,
             concurrency=collector.concurrency,
+            pages=collector.pages,
         )
         self._jobs: list[Collected[R]] = []
         collector.known.forget_before(whole.first, collector.older)

@@ -124,6 +124,7 @@ class AccountPoller:
             window=self._config.poll.window,
             per_page=self._config.api.per_page,
             concurrency=self._config.api.concurrency,
+            pages=self._config.api.page_parameter is not None,
             on_page=lambda page: self._on_page(resource.name, page),
         )
         poller.load_note(self._store.notes.get(poller.note_key))

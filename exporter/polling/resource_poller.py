@@ -45,6 +45,7 @@ class ResourcePoller(Generic[R]):
         window: float,
         per_page: int,
         concurrency: int,
+        pages: bool,
         on_page: Callable[[Page[R]], None],
     ) -> None:
         self.resource = resource
@@ -61,6 +62,7 @@ class ResourcePoller(Generic[R]):
         self._client = client
         self._per_page = per_page
         self._concurrency = concurrency
+        self._pages = pages
         self._on_page = on_page
         self._requests = _RequestLog()
         self._begun = False
@@ -203,6 +205,7 @@ class ResourcePoller(Generic[R]):
         self.collector: Collector[R] = Collector(
             per_page=self._per_page,
             concurrency=self._concurrency,
+            pages=self._pages,
             rounds=self.rounds,
             saved=saved if isinstance(saved, dict) else None,  # 0.1.0 saved a list
         )

@@ -40,8 +40,8 @@ PAST = [stats(900_000 + i, NOW - WINDOW - 3600.0 * (i + 1)) for i in range(600)]
 class Poller:
     """Polls a `CutApi` again and again, as the exporter does."""
 
-    def __init__(self, api: CutApi, *, per_page: int = 500, concurrency: int = 1) -> None:
-        self.api, self.per_page, self.concurrency = api, per_page, concurrency
+    def __init__(self, api: CutApi, *, per_page: int = 500, concurrency: int = 1, pages: bool = False) -> None:
+        self.api, self.per_page, self.concurrency, self.pages = api, per_page, concurrency, pages
         self.now, self.polls = float(NOW), 0
         self.collector = self.start(None)
 
@@ -50,6 +50,7 @@ class Poller:
         self.collector = Collector(
             per_page=self.per_page,
             concurrency=self.concurrency,
+            pages=self.pages,
             rounds=Rounds([Tier(WINDOW, INTERVAL)], WINDOW, INTERVAL),
             saved=saved,
         )
@@ -246,6 +247,31 @@ def test_a_small_campaign_that_loses_a_row_changes_no_cap() -> None:
     del poller.api.rows[0]
     poller.window()
     assert (before, ()) == (poller.collector.limits.largest[Kind.START], poller.collector.incomplete)
+
+
+@pytest.mark.parametrize("unit", ["rows", "campaigns"])
+def test_a_page_parameter_replaces_the_splitting(unit: str) -> None:
+    """Where the server pages, a dense second and all else is read in as many requests as it has pages."""
+    dense = [stats(5000 + i, float(NOW - 5 * DAY)) for i in range(60)]
+    rows = [*dense, *spread(140)]
+    poller = Poller(CutApi([*rows, *PAST], cap=20, unit=unit, paged=True, order="id"), pages=True)
+    assert bag(rows) == bag(row for row in poller.window().rows if row.start > WHOLE.first)
+    assert not poller.collector.incomplete
+    assert poller.cost() <= 12
+
+
+def test_an_ignored_page_parameter_changes_nothing() -> None:
+    """A server that knows no page parameter is read by splitting, as ever."""
+    poller = Poller(CutApi([*spread(100), *PAST], cap=20), pages=True)
+    assert bag(spread(100)) <= bag(poller.window().rows)
+    assert (False, ()) == (poller.collector.limits.pages, poller.collector.incomplete)
+
+
+def test_pages_whose_order_changes_are_not_trusted() -> None:
+    """A row that stands on two pages says so: the range is split."""
+    poller = Poller(CutApi([*spread(100), *PAST], cap=20, paged=True, order="shuffled"), pages=True)
+    assert bag(spread(100)) <= bag(poller.window().rows)
+    assert not poller.collector.incomplete
 
 
 # Filters
