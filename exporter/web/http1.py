@@ -206,7 +206,8 @@ class _Connection:
         with self._busy():
             async with asyncio.timeout(_answer_seconds(request)):
                 await self._app(self._scope(request), _Body(), _Answer(self._protocol, self._writer, request))
-        if self._protocol.our_state is not h11.DONE or self._protocol.their_state is not h11.DONE:
+        done = self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
+        if not done or self._writer.is_closing():
             return False
         self._protocol.start_next_cycle()
         await asyncio.sleep(0)  # requests that come all at once take turns with those of others

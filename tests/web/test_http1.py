@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 DEADLINE = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -202,6 +202,29 @@ def test_a_failure_of_the_application_ends_the_connection(caplog: pytest.LogCapt
 
     assert b"" == exchange(GET, app=fail)
     assert "a connection failed" in caplog.text
+
+
+def test_requests_of_a_peer_that_is_gone_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """Of many requests sent at once by a peer that then resets, the rest isn't answered, nor logged."""
+    asked: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(1)
+        with contextlib.suppress(ConnectionError):  # as the application does
+            await HELLO(scope, receive, send)
+
+    async def main() -> None:
+        connections = Connections(app, 9)
+        async with peers(connections) as (peer,):
+            await asyncio.get_running_loop().sock_sendall(peer, GET * 300)
+            peer.close()
+            async with asyncio.timeout(DEADLINE):
+                while len(connections) != 0:  # noqa: ASYNC110 - nothing tells of the end
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert len(asked) < 10
+    assert "" == caplog.text
 
 
 @pytest.mark.parametrize(
