@@ -6,7 +6,7 @@ save, `saved`, `snapshot`, publish; one thread at a time.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -264,6 +264,17 @@ class Window:
         if resource == STATISTICS:
             records = self._campaigns.records
         return {start for key, record in records.items() if key[0] in ids for start in record.starts}
+
+    def known_rows(self, resource: str) -> list[tuple[int, str, float, int]]:
+        """Return where rows are known to be: campaign, channel, start, and how many."""
+        records: Mapping[Key, CampaignRecord | ConversionsRecord] = self._conversions.records
+        if resource == STATISTICS:
+            records = self._campaigns.records
+        counts: Counter[tuple[int, str, float]] = Counter()
+        for key, record in records.items():
+            for group in record.groups:
+                counts[*key, group.start] += group.rows
+        return [(*place, rows) for place, rows in counts.items()]
 
     def last_success(self, resource: str) -> float | None:
         """Return when a poll of the resource last succeeded, before a restart maybe; None: never."""
