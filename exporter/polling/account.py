@@ -13,6 +13,7 @@ from exporter.api.fields import CONVERSIONS, STATISTICS
 from exporter.errors import PollError, StoppedError
 from exporter.logs import fields
 from exporter.polling.conversions import conversions
+from exporter.polling.learned import describe
 from exporter.polling.resource_poller import ResourcePoller, internal
 from exporter.polling.statistics import statistics
 from exporter.polling.store import AccountStore
@@ -171,6 +172,7 @@ class AccountPoller:
             stale=snapshot.stale and self._window.last_success(STATISTICS) is not None,
             ready=begun,
             problem=None if begun else "waiting for the first poll to end",
+            learned=tuple(describe(self._pollers[STATISTICS].collector.limits)),
         )
 
     def snapshot_without_holds(self) -> AccountSnapshot:

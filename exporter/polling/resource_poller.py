@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final, Generic
 from exporter.api.model import R
 from exporter.collect.collector import Collector
 from exporter.collect.refresh_plan import Rounds
+from exporter.config.durations import format_duration
 from exporter.errors import DeadlineError, InternalError, PollError, StoppedError
 from exporter.logs import fields
 from exporter.polling.poll import Poll
 from exporter.status import ResourceStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from exporter.api.model import Page, Query, Reply, TimeRange
     from exporter.polling.client import Client
@@ -186,7 +187,15 @@ class ResourcePoller(Generic[R]):
             failed_jobs={name: str(error) for name, error in self.failed_jobs.items()},
             requests_per_hour=float(self._requests.within(HOUR, now)),
             page_cap=self.collector.page_cap,
+            notes=tuple(self._notes()),
         )
+
+    def _notes(self) -> Iterator[str]:
+        """Yield what else is worth knowing: what may be missing, and what runs besides the window."""
+        yield from self.collector.incomplete
+        for job in self.resource.jobs:
+            if job.every:
+                yield f"older campaigns ({job.name}) are looked for every {format_duration(job.every)}"
 
     # What is saved of the server
 
