@@ -145,7 +145,7 @@ def test_fault_met_cold(caplog: pytest.LogCaptureFixture, hit: Hit, resource: st
 @BOTH
 @pytest.mark.parametrize("hit", FAULTS.values(), ids=FAULTS)
 def test_fault_met_in_the_steady_state(caplog: pytest.LogCaptureFixture, hit: Hit, resource: str) -> None:
-    """What was read stays until it is stale, and the reason is told; after the fault everything is there again."""
+    """What was read stays until it is stale, and the reason is told; afterwards everything is there again."""
     world = World(resource, caplog)
     assert "whole" == world.poll(4).data
     world.fail(hit.kind, **hit.fields)
