@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
@@ -41,6 +42,8 @@ SWITCH: Final = 0.001
 """Seconds after which a thread that computes lets another one go on: a scrape doesn't wait for a poll."""
 GARBAGE: Final = (100_000, 20, 100)
 """Thresholds of Python's garbage collector."""
+MALLOC: Final = ((-1, 2**17), (-3, 2**17), (-8, 2))
+"""Of glibc (malloc.h): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX. What a publish leaves is given back."""
 CLOCK_CHECK: Final = 1.0
 """Seconds between two looks whether the wall clock was set."""
 
@@ -58,12 +61,16 @@ class Options:
 
 
 def tune_interpreter() -> None:
-    """Let scrapes go on while a poll computes, and garbage be looked for less often.
+    """Let scrapes go on while a poll computes, look for garbage less often, and give memory back.
 
     Campaigns are many objects without cycles: to look for garbage among them takes a third of a poll.
     """
     sys.setswitchinterval(SWITCH)
     gc.set_threshold(*GARBAGE)
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in MALLOC:
+            mallopt(parameter, value)
 
 
 class App:

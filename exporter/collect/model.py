@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic
 
 from exporter.api.model import R, R_co
@@ -79,6 +79,10 @@ def by_group(rows: Iterable[R]) -> dict[Hashable, list[R]]:
 
 def merge(jobs: Sequence[Collected[R]]) -> Collected[R]:
     """Return what jobs brought together: what a later one has read whole stands for all read of it before."""
+    reads = [job for job in jobs if job.rows or job.ids or job.ranges]
+    if len(reads) == 1:  # as most often
+        failure = next((job.failure for job in jobs if job.failure is not None), None)
+        return replace(reads[0], incomplete=any(job.incomplete for job in jobs), failure=failure)
     best: dict[Hashable, list[R]] = {}
     partial: set[Hashable] = set()
     for job in jobs:

@@ -12,7 +12,7 @@ from exporter.api.model import TimeRange
 from exporter.collect.page_cap import Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from exporter.api.model import Row
@@ -53,6 +53,12 @@ class KnownRows:
         low = bisect_left(self._order, (part.first,))
         return self._order[low : bisect_left(self._order, (part.last + 1,))]
 
+    def backwards(self, part: TimeRange) -> Iterator[RowKey]:
+        """Yield what starts in `part`, the latest first."""
+        low = bisect_left(self._order, (part.first,))
+        for index in range(bisect_left(self._order, (part.last + 1,)) - 1, low - 1, -1):
+            yield self._order[index]
+
     def sizes(self, keys: Iterable[RowKey]) -> Sizes:
         """Measure rows as an answer that has all of them."""
         keys = list(keys)
@@ -84,14 +90,17 @@ class KnownRows:
     def add(self, rows: Iterable[Row]) -> None:
         """Take the rows of an answer that may have been cut."""
         for key, count in Counter(map(RowKey.of, rows)).items():
-            self._set(key, max(count, self._counts.get(key, 0)))
+            if count > self._counts.get(key, 0):
+                self._set(key, count)
 
     def replace(self, keys: Iterable[RowKey], rows: Sequence[Row]) -> None:
         """Take the rows of an answer that is complete for `keys`."""
         found = Counter(map(RowKey.of, rows))
-        for key in list(keys):
-            self._set(key, found[key])
-        self.add(rows)
+        for key in set(keys) - found.keys():
+            self._set(key, 0)
+        for key, count in found.items():
+            if count != self._counts.get(key):
+                self._set(key, count)
 
     def forget_before(self, second: int, keep: Iterable[int] = ()) -> None:
         """Drop what starts before `second`, except the campaigns to `keep`."""
@@ -137,20 +146,20 @@ def last_chunk(known: KnownRows, gap: Gap, room: Sizes) -> TimeRange:
     """
     first, last = gap.part.first, gap.part.last
     low = max(first, last - int(min(gap.longest, gap.part.seconds)) + 1)
-    seconds: dict[int, list[RowKey]] = {}
-    for key in reversed(known.within(TimeRange(low - 1, last + 1))):
-        seconds.setdefault(math.floor(key.start), []).append(key)
     rows = 0
     campaigns: set[int] = set()
     pairs: set[tuple[int, str]] = set()
-    after = None
-    for second, keys in seconds.items():
-        rows += sum(known.count(key) for key in keys)
-        campaigns.update(key.campaign_id for key in keys)
-        pairs.update((key.campaign_id, key.channel) for key in keys)
-        if any(size > most for size, most in zip((rows, len(campaigns), len(pairs)), room, strict=True)):
+    most_rows, most_campaigns, most_pairs = room
+    second: int | None = None
+    after: int | None = None
+    for key in known.backwards(TimeRange(low - 1, last + 1)):  # no further than what fits
+        if second is None or key.start < second:
+            after, second = second, math.floor(key.start)
+        rows += known.count(key)
+        campaigns.add(key.campaign_id)
+        pairs.add(key[1:])
+        if rows > most_rows or len(campaigns) > most_campaigns or len(pairs) > most_pairs:
             return _cut(second, after, low, last)
-        after = second
     return TimeRange(low, last)
 
 
