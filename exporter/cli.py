@@ -411,7 +411,7 @@ def _common(*, configured: bool) -> Parser:
             dest="config_file",
             metavar="FILE",
             default=argparse.SUPPRESS,
-            help="see config.example.yaml (default: one account, if INTARGET_ACCESS_TOKEN is set)",
+            help="see `print example-config` (default: one account, if INTARGET_ACCESS_TOKEN is set)",
         )
     common.add_argument(
         "--log.level",
