@@ -204,7 +204,7 @@ class AccountExamination:
         findings = [self._token()]
         for resource in RESOURCES:
             findings += self._resource(resource)
-        findings += [*self._clock(), self._campaigns(series), self._requests()]
+        findings += [*self._learned(), *self._clock(), self._campaigns(series), self._requests()]
         servers = tuple(self._servers[resource] for resource in RESOURCES if resource in self._servers)
         return AccountReport(self.account.name, self.account.base_url, tuple(findings), servers)
 
@@ -287,6 +287,12 @@ class AccountExamination:
             " are right, but look for a newer version of the exporter"
         )
         return [Finding("fields", WARNING, text, resource, {"unknown_fields": unknown})]
+
+    def _learned(self) -> list[Finding]:
+        """Say what the poll, or the running exporter before it, has learned of the server."""
+        learned = self.poller.status().learned
+        text = "; ".join(f"{name}: {value}" for name, value in learned)
+        return [Finding("learned", OK, text, values={"learned": dict(learned)})] if learned else []
 
     def _clock(self) -> list[Finding]:
         if not self.answers:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests._apiserver import Asked
+
 HOUR = 3600.0
 DAY = 86400.0
 
@@ -247,6 +249,18 @@ def test_clocks(server: ApiServer, offset: float, level: str, word: str) -> None
     assert level == finding.level
     assert word in finding.text
     assert finding.values["ahead_seconds"] == pytest.approx(-offset, abs=10)
+
+
+def test_what_the_poll_has_learned(server: ApiServer) -> None:
+    """What a poll has to work around is told, as on the status page."""
+
+    def refuse(asked: Asked) -> tuple[int, dict[str, str], bytes] | None:
+        return (400, {}, b"") if int(asked.parameters["perPage"][0]) > 100 else None
+
+    server.api.fault = refuse
+    report = examine(config(account(server.url)))
+    assert "100" == found(report, "learned").values["learned"]["Largest perPage"]
+    assert "Largest perPage: 100" in report.text()
 
 
 def test_a_capped_server(server: ApiServer) -> None:
