@@ -81,7 +81,7 @@ class CutApi:
         self.requests.append(query)
         self.between()
         self._refuse(query)
-        found = [row for row in self.rows if self._matches(row, query)]
+        found = [row for row in self._near(query) if self._matches(row, query)]
         self._sort(found)
         page = self._cut(found[self._skipped(found, query) :], query)
         if self.half and self._random(query).random() < self.half:
@@ -115,6 +115,13 @@ class CutApi:
             return found[:limit]
         taken = dict.fromkeys(list(dict.fromkeys(self._key(row) for row in found))[:limit])
         return [row for row in found if self._key(row) in taken]
+
+    def _near(self, query: Query) -> list[MessageStats]:
+        """Return rows among which all that a plain request by start selects are; others look at every row."""
+        if query.start_from is None or query.send_from is not None or self.to_means != "start":
+            return self.rows
+        low, high = query.start_from - self.zone, query.start_to - self.zone
+        return [row for row in self.rows if low <= row.start <= high]
 
     def _skipped(self, found: list[MessageStats], query: Query) -> int:
         """Return how many rows the earlier pages have; beyond the last page comes the last one again."""
