@@ -10,6 +10,7 @@ from exporter.tracking.counters import NEW
 from exporter.tracking.groups import (
     begins_anew,
     combine,
+    distance,
     group_rows,
     may_have_moved,
     read_groups,
@@ -115,7 +116,7 @@ class Campaigns:
         if rows == self._rows.get(key):
             return None
         before = self.records.get(key)
-        renamed = None if before is not None else _renamed(rows, context)
+        renamed = None if before is not None else self._renamed(rows, context)
         before = before or self.known(key) or loaded
         if renamed is not None:
             before = _taken_over(renamed, before)
@@ -135,6 +136,26 @@ class Campaigns:
         if renamed is not None:
             self._leave(renamed, context.wall, tally)
         return self._count(key, before, read, context, tally)
+
+    def _renamed(self, rows: Sequence[MessageStats], context: ReadContext) -> CampaignRecord | None:
+        """Return what is known of a campaign whose channel was only renamed: that is no new traffic.
+
+        If several of its channels were, the one with the nearest counts: each is taken over once.
+        """
+        read = combine([*group_rows(rows, per_message=False).values()])
+        known = {
+            record.key: combine(record.groups)
+            for record in context.absent.get(rows[0].campaign_id, ())
+            if record.key in self.records
+        }
+        likely = [
+            key
+            for key, group in known.items()
+            if group.titles == read.titles and not begins_anew(group.values, read.values)
+        ]
+        if not likely:
+            return None
+        return self.records[min(likely, key=lambda key: distance(known[key].values, read.values))]
 
     def _count(
         self,
@@ -222,17 +243,6 @@ class Campaigns:
         self.unsaved[key] = replace(record, evicted=wall)
         self.changed.add(key)
         tally.gone += 1
-
-
-def _renamed(rows: Sequence[MessageStats], context: ReadContext) -> CampaignRecord | None:
-    """Return what is known of a campaign whose channel was only renamed: that is no new traffic."""
-    titles = {row.title for row in rows}
-    for record in context.absent.get(rows[0].campaign_id, ()):
-        read = combine([*group_rows(rows, per_message=False).values()])
-        known = combine(record.groups)
-        if titles == set(known.titles) and not begins_anew(known.values, read.values):
-            return record
-    return None
 
 
 def _taken_over(renamed: CampaignRecord, before: CampaignRecord | None) -> CampaignRecord:

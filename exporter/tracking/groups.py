@@ -179,6 +179,12 @@ def begins_anew(old: Counts[Count], new: Counts[Count]) -> bool:
     return 2 * sum(b < a for a, b in pairs) > len(pairs)
 
 
+def distance(old: Counts[Count], new: Counts[Count]) -> int:
+    """Return how far counts lie apart, over the fields that both have."""
+    pairs = zip(old, new, strict=True)
+    return sum(abs(b - a) for a, b in pairs if isinstance(a, int) and isinstance(b, int))
+
+
 def combine(groups: Sequence[Group]) -> Group:
     """Return groups as one, with the start of the last."""
     titles = sorted({title for group in groups for title in group.titles})

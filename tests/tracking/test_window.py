@@ -391,6 +391,17 @@ def test_a_channel_that_was_only_renamed_is_no_traffic() -> None:
     assert ({1: 510}, {"email": 0, "newsletter": 10}) == (sent(snapshot), channel_sent(snapshot))
 
 
+@pytest.mark.parametrize("names", [("mail", "text"), ("text", "mail")])
+def test_all_channels_of_a_campaign_that_are_renamed_at_once_are_no_traffic(names: tuple[str, str]) -> None:
+    """Each new name takes over the old one with the nearest counts, whatever comes first in the answer."""
+    target = polled(row(1, 50, channel="sms"), row(1, 500))
+    now_sent = {"mail": 510, "text": 50}
+    rows = [row(1, now_sent[name], channel=name) for name in names]
+    assert 2 == poll(target, *rows, now=NOW + 300).gone
+    target.tick(at(NOW + 360))
+    assert {"email": 0, "sms": 0, "mail": 10, "text": 0} == channel_sent(target.snapshot())
+
+
 def test_renamed_campaign_is_no_new_campaign() -> None:
     """A new title changes the info, nothing else."""
     target = polled(row(1, 10))
