@@ -86,6 +86,12 @@ FIELDS: Final = {
 }
 """The documented fields of a row, by resource."""
 
+CHANNEL: Final = "type"
+EVENT: Final = "conversion_event"
+PERIOD: Final = "conversion_period"
+LABEL_LIMITS: Final = {CHANNEL: 50, EVENT: 20, PERIOD: 50}
+"""How many different values an account may have of the fields that become labels."""
+
 
 def same(value: T) -> Counts[T]:
     """Return counts that all are `value`."""

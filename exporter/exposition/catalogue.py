@@ -173,6 +173,12 @@ INVALID_VALUES: Final = Metric(
     (*RESOURCE_LABELS, "field"),
     "Values in answers of the API that could not be used, by field.",
 )
+EXCESS_VALUES: Final = Metric(
+    "intarget_api_excess_values_total",
+    "counter",
+    (*RESOURCE_LABELS, "field"),
+    "Channels (counted as other), conversion events and periods (left out) in answers that were one too many.",
+)
 UNKNOWN_FIELDS: Final = Metric(
     "intarget_api_unknown_fields",
     "gauge",
@@ -275,6 +281,7 @@ SELF_METRICS: Final = (
     API_REQUESTS,
     API_REQUEST_DURATION,
     INVALID_VALUES,
+    EXCESS_VALUES,
     UNKNOWN_FIELDS,
     TRACKED_CAMPAIGNS,
     DROPPED_CAMPAIGNS,

@@ -21,7 +21,7 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter import __revision__, __version__
-from exporter.api.fields import FIELDS
+from exporter.api.fields import FIELDS, LABEL_LIMITS
 from exporter.errors import REASONS, InternalError
 from exporter.exposition import catalogue
 from exporter.exposition.writer import clean
@@ -79,6 +79,7 @@ class SelfMetrics:
         self._requests = self._counter(catalogue.API_REQUESTS)
         self._request_duration = self._histogram(catalogue.API_REQUEST_DURATION, _REQUEST_BUCKETS)
         self._invalid_values = self._counter(catalogue.INVALID_VALUES)
+        self._excess_values = self._counter(catalogue.EXCESS_VALUES)
         self._unknown_fields = self._gauge(catalogue.UNKNOWN_FIELDS)
         self._tracked = self._gauge(catalogue.TRACKED_CAMPAIGNS)
         self._dropped = self._gauge(catalogue.DROPPED_CAMPAIGNS)
@@ -117,6 +118,8 @@ class SelfMetrics:
                 self._child(self._poll_failures, account, resource, reason)
             for name in FIELDS[resource]:
                 self._child(self._invalid_values, account, resource, name)
+            for name in [field for field in FIELDS[resource] if field in LABEL_LIMITS]:
+                self._child(self._excess_values, account, resource, name)
         self._change()
 
     def remove_account(self, account: str) -> None:
@@ -153,6 +156,11 @@ class SelfMetrics:
         for name, n in invalid.items():
             known = name if name in FIELDS[resource] else _OTHER_FIELD
             self._count(self._invalid_values, n, account, resource, known)
+
+    def excess_values(self, account: str, resource: str, excess: Mapping[str, int]) -> None:
+        """Count values that were one too many for their label, by the name of their API field."""
+        for name, n in excess.items():
+            self._count(self._excess_values, n, account, resource, name)
 
     def unknown_fields(self, account: str, resource: str, n: int) -> None:
         """Say how many undocumented fields the last answers had."""

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter.api.client import ApiClient, ApiSettings
 from exporter.api.fields import CONVERSIONS, STATISTICS
@@ -23,6 +23,7 @@ from exporter.tracking.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
     from exporter.api.model import Page, Query, R, Reply
     from exporter.collect.model import Collected
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from exporter.tracking.window import Merged
 
 log = logging.getLogger(__name__)
+
+_MOST_TOLD: Final = 200
+_MOST_NAMED: Final = 20
 
 AnyResource: TypeAlias = "Resource[Any]"
 
@@ -322,16 +326,34 @@ class AccountPoller:
         self._metrics.request(self.name, resource, code, seconds)
         self._pollers[resource].count_request(self._monotonic())
 
-    def _on_page(self, resource: str, page: Page[R]) -> None:
-        """Count what of an answer could not be used; name undocumented fields in the log, each once."""
+    def _on_page(self, resource: str, page: Page[R]) -> Page[R]:
+        """Count what of an answer can't be used, and return the rest; tell of each kind once."""
+        page, excess = self._window.bounded(page)
+        self._metrics.excess_values(self.name, resource, excess)
+        self._warn_once(
+            resource,
+            excess.keys(),
+            "the API sends too many different values; messages in further channels are counted as other,"
+            " conversions with further events or periods are left out",
+        )
         self._metrics.invalid_values(self.name, resource, page.invalid)
         if page.size:
             self._metrics.unknown_fields(self.name, resource, len(page.unknown))
-        news = {(resource, name) for name in page.unknown} - self._told
-        if news:
-            self._told |= news
-            names = " ".join(sorted(name for _, name in news)[:20])
-            log.warning(
-                "the API sends fields that its documentation doesn't have; they are not exported",
-                extra=fields(account=self.name, resource=resource, names=names),
-            )
+        self._warn_once(
+            resource,
+            page.unknown,
+            "the API sends fields that its documentation doesn't have; they are not exported",
+        )
+        return page
+
+    def _warn_once(self, resource: str, names: AbstractSet[str], message: str) -> None:
+        """Log a message about fields that it wasn't logged for yet."""
+        news = {(resource, name) for name in names} - self._told
+        if not news or len(self._told) >= _MOST_TOLD:
+            return
+        shown = sorted(news)[:_MOST_NAMED]
+        self._told |= news if len(news) <= _MOST_TOLD else set(shown)
+        log.warning(
+            message,
+            extra=fields(account=self.name, resource=resource, names=" ".join(name for _, name in shown)),
+        )

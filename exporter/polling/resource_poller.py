@@ -47,7 +47,7 @@ class ResourcePoller(Generic[R]):
         per_page: int,
         concurrency: int,
         pages: bool,
-        on_page: Callable[[Page[R]], None],
+        on_page: Callable[[Page[R]], Page[R]],
     ) -> None:
         self.resource = resource
         self.name = resource.name
@@ -76,8 +76,7 @@ class ResourcePoller(Generic[R]):
 
         def ask(query: Query) -> Page[R]:
             _, page = self.ask(query, deadline)
-            self._on_page(page)
-            return page
+            return self._on_page(page)
 
         return Poll(self.collector.poll(ask, now=now, clock=began), now=now, began=began)
 

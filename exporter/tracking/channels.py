@@ -11,16 +11,20 @@ from exporter.tracking.model import ChannelRecord, ChannelSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
     from exporter.tracking.counters import Counters, Step
 
 
 class Channels:
-    """The counters of all channels that were ever seen; `unsaved` has what changed since the last save."""
+    """The counters of all channels that were ever seen.
+
+    `unsaved` has what changed since the last save (None: forgotten).
+    """
 
     def __init__(self, records: Iterable[ChannelRecord]) -> None:
         self.records = {record.channel: record for record in records}
-        self.unsaved: dict[str, ChannelRecord] = {}
+        self.unsaved: dict[str, ChannelRecord | None] = {}
         self.has_changed = True
 
     def add(self, channel: str, step: Step, *, hold_until: float | None) -> None:
@@ -34,6 +38,12 @@ class Channels:
     def _put(self, record: ChannelRecord) -> None:
         self.records[record.channel] = self.unsaved[record.channel] = record
         self.has_changed = True
+
+    def forget_all_but(self, used: AbstractSet[str]) -> None:
+        """Forget the channels that aren't in `used`."""
+        for name in self.records.keys() - used:
+            del self.records[name]
+            self.unsaved[name] = None
 
     @property
     def release_at(self) -> float:

@@ -81,6 +81,11 @@ class Conversions:
         )
         return min(times, default=math.inf)
 
+    def forget(self) -> None:
+        """Forget all: the next poll reads anew what there is."""
+        self.unsaved |= dict.fromkeys(self.records)
+        self.records.clear()
+
     def evict(self, wall: float, tracked: Collection[Key]) -> None:
         """Let go of those that left the window and whose campaign isn't `tracked`."""
         for key, record in list(self.records.items()):

@@ -261,8 +261,8 @@ class Changes:
     """What of one account must be saved, in one transaction.
 
     Records replace the saved ones of the same key; `account` None: as it was. The campaigns and channels in
-    `conversions_gone` lose their conversions. `whole` changes replace all that is saved of the account. `notes`
-    are free-form, of others, by key.
+    `conversions_gone` lose their conversions, the channels in `channels_gone` their counters. `whole` changes
+    replace all that is saved of the account. `notes` are free-form, of others, by key.
     """
 
     account: AccountRecord | None = None
@@ -270,5 +270,6 @@ class Changes:
     channels: tuple[ChannelRecord, ...] = ()
     conversions: tuple[ConversionsRecord, ...] = ()
     conversions_gone: tuple[Key, ...] = ()
+    channels_gone: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False

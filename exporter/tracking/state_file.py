@@ -135,7 +135,10 @@ class State:
             db.executemany(INSERT, _rows(site, changes))
             db.executemany(
                 "DELETE FROM record WHERE site = ? AND kind = ? AND key = ?",
-                [(site, _CONVERSIONS, _key(*key)) for key in changes.conversions_gone],
+                [
+                    *((site, _CONVERSIONS, _key(*key)) for key in changes.conversions_gone),
+                    *((site, _CHANNEL, _text(channel)) for channel in changes.channels_gone),
+                ],
             )
 
     def prune(self, now: float) -> int:

@@ -10,12 +10,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exporter.api.fields import CONVERSIONS, STATISTICS
+from exporter.api.fields import CHANNEL, CONVERSIONS, EVENT, PERIOD, STATISTICS
 from exporter.tracking.campaigns import Campaigns, ReadContext, Tally
 from exporter.tracking.channels import Channels
 from exporter.tracking.conversions import Conversions
 from exporter.tracking.freshness import Freshness
 from exporter.tracking.groups import Coverage
+from exporter.tracking.label_limits import LabelLimits
 from exporter.tracking.model import ARCHIVE_SECONDS, AccountRecord, Changes
 from exporter.tracking.proven import ProvenStarts
 from exporter.tracking.saves import AccountSaves
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from exporter.api.model import Conversion, MessageStats, R, Row
+    from exporter.api.model import Conversion, MessageStats, Page, R, Row
     from exporter.collect.model import Collected
     from exporter.tracking.model import (
         AccountSnapshot,
@@ -74,6 +75,7 @@ class Window:
         self.settings = settings
         record = AccountRecord(now.wall) if saved is None else saved.account
         self._since = record.since
+        self._labels = LabelLimits(saved)
         limits = {STATISTICS: settings.stale_after, CONVERSIONS: settings.conversions_stale_after}
         self._freshness = Freshness(limits, record, now)
         self._still_sending = StillSending(settings.window, record.discovered)
@@ -83,6 +85,7 @@ class Window:
         )
         self._channels = Channels(() if saved is None else saved.channels)
         self._conversions = Conversions(() if saved is None else saved.conversions, self._still_sending)
+        self._forget_excess()
         self._snapshots = SnapshotMaker(
             account,
             currency,
@@ -96,7 +99,22 @@ class Window:
         self._evict(now, Tally())
         self._stale = self._staleness(now)
 
+    def _forget_excess(self) -> None:
+        """Begin labels anew that were full before a restart, with what there still is."""
+        if CHANNEL in self._labels.overflowed:
+            self._channels.forget_all_but({channel for _, channel in self._campaigns.records})
+        if self._labels.overflowed & {EVENT, PERIOD}:
+            self._conversions.forget()
+
     # Merging
+
+    def bounded(self, page: Page[R]) -> tuple[Page[R], Mapping[str, int]]:
+        """Return an answer without more labels than there may be, and how many values were too many, by field.
+
+        Needs no lock.
+        """
+        rows, excess = self._labels.bounded(page.rows)
+        return (replace(page, rows=tuple(rows)) if excess else page), excess
 
     def unknown(self, rows: Iterable[Row]) -> frozenset[Key]:
         """Return the campaigns and channels of `rows` that aren't in memory.
@@ -287,7 +305,6 @@ class Window:
         account = AccountRecord(
             self._since, dict(self._freshness.successes), dict(self._still_sending.times), self._proven.ranges
         )
-        gone = tuple(key for key, record in self._conversions.unsaved.items() if record is None)
         if whole or self._saves.is_first:
             return Changes(
                 account,
@@ -299,9 +316,10 @@ class Window:
         changes = Changes(
             None,
             tuple(self._campaigns.unsaved.values()),
-            tuple(self._channels.unsaved.values()),
+            tuple(record for record in self._channels.unsaved.values() if record is not None),
             tuple(record for record in self._conversions.unsaved.values() if record is not None),
-            gone,
+            tuple(key for key, record in self._conversions.unsaved.items() if record is None),
+            tuple(name for name, record in self._channels.unsaved.items() if record is None),
         )
         is_due = self._saves.is_due(account, now, with_others=changes != Changes())
         return replace(changes, account=account) if is_due else changes
