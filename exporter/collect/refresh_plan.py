@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from exporter.collect.ranges import Ranges
 
-AHEAD: Final = 15 * 3600
-"""Seconds of the future that are read along: the filters may be in another zone, and the API's clock ahead."""
+AHEAD: Final = 26 * 3600
+"""Seconds of the future that are read along: filters may be in another zone or cut to midnight."""
 RECENT: Final = 3600
 """Seconds before the begin of an interrupted round that the next poll reads again."""
 
