@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from bench.processes import answers, free_port, insecure, program, running, until
+from bench.processes import answers, free_port, insecure, listens, program, running, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def textfile(body: bytes, folder: Path) -> Iterator[Server]:
     command += ["--collector.textfile", f"--collector.textfile.directory={folder}"]
     with running([*command, f"--web.listen-address=127.0.0.1:{port}"]) as process:
         url = f"http://127.0.0.1:{port}/metrics"
-        until(lambda: answers(url), "node_exporter answers")
+        until(lambda: listens(port), "node_exporter listens")
         yield Server("node_exporter textfile", process, url)
 
 
@@ -143,7 +143,7 @@ def client_library(body: bytes, folder: Path) -> Iterator[Server]:
     port = free_port()
     with running([sys.executable, "-m", "bench.collector", str(folder / "metrics"), str(port)]) as process:
         url = f"http://127.0.0.1:{port}/metrics"
-        until(lambda: answers(url), "prometheus-client answers")
+        until(lambda: listens(port), "prometheus-client listens")
         yield Server("prometheus-client", process, url)
 
 

@@ -118,6 +118,12 @@ def answers(url: str) -> bool:
         return False
 
 
+def listens(port: int) -> bool:
+    """Whether something accepts connections, for programs whose every answer takes long."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 def cpu_seconds(pid: int) -> float:
     """Return what a process has used of CPU so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
