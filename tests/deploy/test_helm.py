@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import kubernetes_validate
 import pytest
 import yaml
-from helm_python import chart as helm
-from helm_python.errors import HelmError
 
 from exporter import __version__
 from tests.deploy._objects import (
@@ -23,6 +20,10 @@ from tests.deploy._objects import (
     the,
 )
 from tests.deploy.test_kubernetes import MODELS
+
+kubernetes_validate = pytest.importorskip("kubernetes_validate")  # of the extra "deploy"
+helm = pytest.importorskip("helm_python.chart")
+HelmError = pytest.importorskip("helm_python.errors").HelmError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.prometheus_operator import v1 as operator
 
 from deploy.generator import prometheus_rules
 from deploy.generator.__main__ import OUTPUT, RULES
@@ -28,6 +26,9 @@ from tests.deploy._objects import (
     overlay,
     the,
 )
+
+kubernetes_validate = pytest.importorskip("kubernetes_validate")  # of the extra "deploy"
+operator = pytest.importorskip("cloudcoil.models.prometheus_operator.v1")
 
 if TYPE_CHECKING:
     from tests.deploy._objects import Json

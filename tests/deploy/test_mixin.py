@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
-import _gojsonnet
+import pytest
 import yaml
 
 from tests.deploy._objects import ROOT
+
+_gojsonnet = pytest.importorskip("_gojsonnet")  # of the extra "deploy"
 
 RULES = ROOT / "grafana" / "rules"
 
