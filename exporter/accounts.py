@@ -6,7 +6,7 @@ import logging
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.logs import fields
 from exporter.polling.account import AccountPoller
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from exporter.tracking.state_file import State
 
 log = logging.getLogger(__name__)
+
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds after which to look what time has brought where nothing is due (infinity), or only in ages."""
 
 
 class Accounts:
@@ -116,7 +119,7 @@ class Accounts:
     # What time brings
 
     def _schedule_tick(self, poller: AccountPoller) -> None:
-        wait = poller.next_event - self._steady()
+        wait = min(poller.next_event - self._steady(), _LONGEST_WAIT)
         key = f"holds and staleness of account {poller.name}"
         self._schedule.once(wait, partial(self._tick, poller), key)
 

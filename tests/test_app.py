@@ -440,6 +440,21 @@ def test_stale_data_are_withdrawn(site: Site) -> None:
 
 
 @pytest.mark.e2e
+def test_an_account_that_never_had_data_goes_on_past_stale_after(site: Site) -> None:
+    """Polls go on and fail for their own reason, though time can bring nothing; then it recovers."""
+    server = site.add("main")
+    server.api.fault = lambda _: (401, {}, b"")
+    site.write(poll={"stale_after": "1s"})
+    failures = "intarget_poll_failures_total"
+    with site.serve() as program:
+        until(lambda: program.value(failures, resource="statistics", reason="auth") >= 10, "ten polls in 3 s")
+        assert 0 == program.value(failures, resource="statistics", reason="internal")
+        server.api.fault = lambda _: None
+        until(up(program), "up")
+        assert 1250 == program.value(SENT)
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("how", ["signal", "request"])
 def test_reload(site: Site, how: str) -> None:
     """Accounts are added, changed and removed; those that are as before are not disturbed."""
