@@ -14,13 +14,14 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 URLS = PYPROJECT["project"]["urls"]
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/intarget-exporter\b[^\s\"'<>)\]#]*")
 FOLDERS = ("deploy", "docs", "exporter", "grafana")
+BINARY = {".pyc", ".png"}
 
 
 def test_repository_has_one_address() -> None:
     """Every mention of the project's repository is of the one in pyproject.toml."""
     files = [path for path in ROOT.iterdir() if path.suffix in {".md", ".toml", ".yaml"}]
     for folder in FOLDERS:
-        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in BINARY]
     found = {address for path in files for address in ADDRESS.findall(path.read_text(encoding="utf-8"))}
     assert all(f"{address}/".startswith(f"{URLS['Repository']}/") for address in found)
     assert {URLS["Runbook"]} == {address for address in found if "runbook" in address}
