@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from exporter.collect.ranges import Ranges
 
 HOUR: Final = 3600
+BOUNDS: Final = 1
+"""Seconds that the filters of a request may lie further apart than the starts that it is for."""
 COARSE: Final = 2 * DAY
 """Filters that don't select by seconds do so by days."""
 CELLS: Final = 8
@@ -61,7 +63,8 @@ class StartReader(Generic[R]):
         self._gaps: list[Gap] = []
         self._cells: list[DenseCell] = []
         self._contradictions = 0
-        self._lost = 0
+        self._lost: list[TimeRange] = []
+        self._accepted = 0
         self.read_ranges: list[TimeRange] = []
 
     def read(self, ranges: Iterable[TimeRange], *, bounded: bool = False) -> None:
@@ -83,6 +86,8 @@ class StartReader(Generic[R]):
                 self._answers.incomplete = True
                 break
         self._settle()
+        for part in self._lost:
+            self._give_up(part)  # or the round would never end, and nothing be read again
         self._try_more()
 
     def _ask_for(self, chunks: list[tuple[Gap, Gap]]) -> None:
@@ -208,6 +213,7 @@ class StartReader(Generic[R]):
             self._doubt(chunk, rest, page)
             return
         self._accept(part, whole)
+        self._accepted = max(self._accepted, part.seconds)
         asker.limits.grow_range(part.seconds)
         if math.isfinite(rest.longest):
             share = Sizes.of(page.rows).share(asker.limits.limit(Kind.START, asker.per_page))
@@ -378,25 +384,46 @@ class StartReader(Generic[R]):
 
     def _find_accepted(self, chunk: Gap, error: PollError) -> None:
         """Find out what of a refused request was too much, and ask for less. Raises `error` in vain."""
-        asker, limits, part = self._asker, self._asker.limits, chunk.part
+        limits, part = self._asker.limits, chunk.part
+        if part.seconds <= self._accepted:  # so the server takes as much: something that lies in it is too much
+            if part.seconds <= HOUR:
+                self._lose(part, error)
+            else:
+                self._gaps.append(Gap(part, math.ceil(part.seconds / 2)))
+            return
         if limits.longest is not None and 2 * limits.accepted >= part.seconds > limits.accepted:
             limits.longest, limits.refused = limits.accepted, part.seconds
             self._gaps.append(chunk)
             return
-        past = min(part.last, math.floor(asker.now) - FURTHEST)  # in every zone
-        least = Query(start_from=past - DAY, start_to=past, per_page=RUNGS[-1])
-        if asker.probe(least) is None:
-            least = replace(least, start_from=past - HOUR)
-            if part.seconds <= HOUR or asker.probe(least) is None:
-                self._lost += 1
-                self._answers.incomplete = True
-                if self._lost > LOST_AT_MOST or not self._answers.ranges:
-                    raise error
-                return
+        least = self._least_accepted(part)
+        if least is None:
+            self._lose(part, error)
+            return
         if not self._is_per_page_refused(least) and not self._is_future_refused(part):
-            limits.longest, limits.refused = past - (least.start_from or 0), part.seconds
-            limits.accepted = limits.longest
+            accepted = (least.start_to or 0) - (least.start_from or 0) - BOUNDS
+            limits.longest, limits.refused, limits.accepted = accepted, part.seconds, accepted
+            self._accepted = max(self._accepted, accepted)
         self._gaps += [Gap(piece, chunk.longest) for piece in self._reachable((part,))]
+
+    def _least_accepted(self, part: TimeRange) -> Query | None:
+        """Return a small request that the server takes: of a day, be it one of two, or of an hour."""
+        asker = self._asker
+        past = min(part.last, math.floor(asker.now) - FURTHEST)  # in every zone
+        day = Query(start_from=past - DAY, start_to=past, per_page=RUNGS[-1])
+        other_day = replace(day, start_from=past - 2 * DAY, start_to=past - DAY)
+        hour = replace(other_day, start_to=past - 2 * DAY + HOUR)
+        if asker.probe(day) is not None:
+            return day
+        if asker.probe(hour) is None:
+            return None
+        return hour if asker.probe(other_day) is None else other_day
+
+    def _lose(self, part: TimeRange, error: PollError) -> None:
+        """Leave out what no smaller request gets. Raises `error` if that was too often, or all there is."""
+        self._lost.append(part)
+        self._answers.incomplete = True
+        if len(self._lost) > LOST_AT_MOST or not self._answers.ranges:
+            raise error
 
     def _is_per_page_refused(self, least: Query) -> bool:
         asker = self._asker

@@ -323,6 +323,7 @@ def test_an_id_that_is_not_found_but_starts_is_flagged() -> None:
         {"most_per_page": 100},
         {"most_per_page": 10},
         {"most_seconds": 7 * DAY},
+        {"most_seconds": DAY},
         {"slowest": 3 * DAY},
         {"future": False},
         {"future": False, "zone": -18000},
@@ -341,6 +342,19 @@ def test_refused_requests_become_smaller(limits: dict[str, int]) -> None:
     errors = poller.api.errors
     poller.window()
     assert errors == poller.api.errors
+
+
+def test_a_campaign_that_breaks_every_answer_takes_no_other_down() -> None:
+    """What can't be read even alone is left out and told; the rest is read, in a bounded number of requests."""
+    rows = spread(60)
+    poller = Poller(CutApi([*rows, *PAST], now=NOW, broken=rows[30].campaign_id, deadline=200))
+    hour = [row for row in rows if abs(row.start - rows[30].start) <= 3600]
+    for _ in range(3):
+        found = poller.window()
+        assert bag(rows) - bag(hour) <= bag(found.rows)
+        assert poller.collector.incomplete
+        poller.now += INTERVAL
+        poller.api.deadline = 200
 
 
 def test_what_was_refused_is_remembered_and_tried_again_daily() -> None:
