@@ -13,6 +13,7 @@ from exporter.collect.pages import all_pages
 from exporter.errors import (
     BadResponseError,
     ClientError,
+    DeadlineError,
     PollError,
     RequestTimeoutError,
     ServerError,
@@ -76,6 +77,8 @@ class Asker(Generic[R]):
         self.concurrency = concurrency
         self._cold = not len(known)
         self._rows = len(known)
+        self._answered = False
+        self._first_failure: PollError | None = None
         self.requests = 0
         self.excused = 0  # not counted against the allowance: finding out what the server takes
         limits.expire(now)
@@ -147,9 +150,19 @@ class Asker(Generic[R]):
             with ThreadPoolExecutor(self.concurrency, thread_name_prefix="ask") as pool:
                 results = list(pool.map(self._try, queries))
         for query, result in zip(queries, results, strict=True):
-            if not isinstance(result, PollError) and query.per_page == self.per_page:
+            if isinstance(result, PollError):
+                self._first_failure = self._first_failure or result
+                continue
+            self._answered = True
+            if query.per_page == self.per_page:
                 self.limits.observe(Kind.of(query), page_sizes(result)[0])
         return results
+
+    def cause(self, error: PollError) -> PollError:
+        """Return why a job failed: that its time was up says nothing where no request was ever answered."""
+        if isinstance(error, DeadlineError) and not self._answered:
+            return self._first_failure or error
+        return error
 
     def _try(self, query: Query) -> Page[R] | PollError:
         try:

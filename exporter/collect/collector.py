@@ -207,5 +207,5 @@ class Poll(Generic[R]):
         try:
             job()
         except PollError as error:
-            answers.failure, answers.incomplete = error, True
+            answers.failure, answers.incomplete = self._asker.cause(error), True
         self._jobs.append(answers.collected)

@@ -18,7 +18,14 @@ from exporter.collect.asking import DAY
 from exporter.collect.collector import Collector
 from exporter.collect.page_cap import Kind, Sizes
 from exporter.collect.refresh_plan import Rounds, Tier
-from exporter.errors import AuthError, ConnectionFailedError, DeadlineError, ServerError
+from exporter.errors import (
+    AuthError,
+    ConnectionFailedError,
+    DeadlineError,
+    PollError,
+    RequestTimeoutError,
+    ServerError,
+)
 from tests._cutapi import CutApi, refused, stats
 from tests.collect import worlds
 
@@ -403,6 +410,18 @@ def test_other_failures_end_a_job_at_once(error: Exception) -> None:
     assert error is window.failure
     assert 8 == len(api.requests)
     assert window.rows
+
+
+def test_a_server_that_never_answers_is_the_reason_and_not_the_deadline() -> None:
+    """Where the time was up after refusals alone, the first of them is told; else that the time was up."""
+    errors: list[PollError] = [RequestTimeoutError("no answer"), DeadlineError("time is up")]
+
+    def failing(_: Query) -> Page[MessageStats]:
+        raise errors.pop(0)
+
+    poller = Poller(CutApi(spread(3), now=NOW, deadline=0))
+    assert isinstance(poller.begin(failing).window().failure, RequestTimeoutError)
+    assert isinstance(poller.window().failure, DeadlineError)
 
 
 def test_a_job_that_fails_takes_no_other_down() -> None:
