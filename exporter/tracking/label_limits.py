@@ -61,15 +61,20 @@ class LabelLimits:
         return bounded, excess
 
     def _over(self, labels: Sequence[str]) -> list[str]:
-        """Return the fields of which a row has one value too many."""
-        return [name for name, value in zip(LABEL_LIMITS, labels, strict=False) if not self._take(name, value)]
+        """Take the values of a row, or return the fields of which they are too many.
 
-    def _take(self, name: str, value: str) -> bool:
-        """Whether a value can be taken, or was."""
+        What isn't exported takes no place: a restart must find all that took one.
+        """
+        values = dict(zip(LABEL_LIMITS, labels, strict=False))
+        over = [name for name, value in values.items() if not self._has_room(name, value)]
+        if not {EVENT, PERIOD} & set(over):
+            for name in values.keys() - over:
+                self._taken[name].add(values[name])
+        return over
+
+    def _has_room(self, name: str, value: str) -> bool:
         taken = self._taken[name]
-        if value not in taken and len(taken) < LABEL_LIMITS[name]:
-            taken.add(value)
-        return value in taken or (name == CHANNEL and value == OTHER)
+        return value in taken or len(taken) < LABEL_LIMITS[name] or (name, value) == (CHANNEL, OTHER)
 
 
 def _labels(row: Row) -> tuple[str, ...]:

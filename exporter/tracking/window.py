@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exporter.api.fields import CHANNEL, CONVERSIONS, EVENT, PERIOD, STATISTICS
+from exporter.api.fields import CHANNEL, CONVERSIONS, STATISTICS
 from exporter.tracking.campaigns import Campaigns, ReadContext, Tally
 from exporter.tracking.channels import Channels
 from exporter.tracking.conversions import Conversions
@@ -103,7 +103,7 @@ class Window:
         """Begin labels anew that were full before a restart, with what there still is."""
         if CHANNEL in self._labels.overflowed:
             self._channels.forget_all_but({channel for _, channel in self._campaigns.records})
-        if self._labels.overflowed & {EVENT, PERIOD}:
+        if self._labels.overflowed:
             self._conversions.forget()
 
     # Merging

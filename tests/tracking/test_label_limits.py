@@ -119,7 +119,7 @@ def test_conversions_of_too_many_events_are_left_out_until_a_restart() -> None:
         account = Account(saved)
         account.poll(row(1, 100))
         for n in range(MANY):
-            account.poll_conversions(replace(conversion(1, 5), event=f"e{n}"))
+            account.poll_conversions(replace(conversion(1, 5), event=f"e{n}", period=f"{n} days"))
         (campaign,) = account.window.snapshot().campaigns
         assert LABEL_LIMITS[EVENT] == len(campaign.conversions)
         assert MANY - LABEL_LIMITS[EVENT] == account.excess[EVENT]
