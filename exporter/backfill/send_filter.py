@@ -7,6 +7,7 @@ statistics API), so it is tried on campaigns of the account.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api.model import TimeRange
@@ -15,7 +16,7 @@ from exporter.collect.asking import NEVER
 from exporter.collect.senders import OLDEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from exporter.backfill.requests import Requests
     from exporter.backfill.resource_history import ResourceHistory
@@ -70,32 +71,43 @@ class SendFilterProbe:
 
         If the filter divides, they add up to the total; if it only selects, each is the total. So it is, too,
         within a day if the filter divides by whole days: only the end of a day proves that it doesn't divide.
+        Messages on one side only tell nothing: it may be messages that are selected.
         """
-        if self._measured(number, NEVER):
+        if self._measure(self._rows(number, NEVER)):
             return SendFilter.IGNORED, True
         end = math.floor(self._requests.wall()) + _DAY
         low, high = start, max(start + 1, end)
-        total = self._measured(number, None)
         while high - low > 1:
             moment, day_ends = _moment(start, low, high)
-            before = self._measured(number, TimeRange(OLDEST, moment))
-            after = self._measured(number, TimeRange(moment + 1, end))
+            sides = [
+                self._rows(number, TimeRange(OLDEST, moment)),
+                self._rows(number, TimeRange(moment + 1, end)),
+            ]
+            before, after = map(self._measure, sides)
             if before and after:
-                total = max(total, self._measured(number, None))
-                if 4 * (before + after) <= 5 * total:  # some growth in between is allowed for
+                before, after, total = map(self._measure, _in_all([*sides, self._rows(number, None)]))
+                if before and after and 4 * (before + after) <= 5 * total:  # some growth is allowed for
                     return SendFilter.DIVIDES, True
-                if 5 * min(before, after) >= 4 * total:
+                if total and 5 * min(before, after) >= 4 * total:
                     return SendFilter.SELECTS, day_ends
+                break
             if bool(before) == bool(after):
                 break
             low, high = (low, moment) if before else (moment, high)
         return SendFilter.UNCLEAR, False
 
-    def _measured(self, number: int, send: TimeRange | None) -> int:
+    def _rows(self, number: int, send: TimeRange | None) -> list[Any]:
         got = self._requests.poll(self._history, send).by_ids([number], filtered=send is not None)
         if got.failure is not None:
             raise got.failure
-        return self._measure(row for row in got.rows if row.campaign_id == number)
+        return [row for row in got.rows if row.campaign_id == number]
+
+
+def _in_all(answers: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return the rows of the messages that have equally many rows in each answer."""
+    counts = [Counter((row.group, row.title) for row in rows) for rows in answers]
+    same = {key for key in counts[0] if len({count[key] for count in counts}) == 1}
+    return [[row for row in rows if (row.group, row.title) in same] for rows in answers]
 
 
 def _moment(start: int, low: int, high: int) -> tuple[int, bool]:

@@ -41,11 +41,15 @@ class IdReader(Generic[R]):
 
     def read(self, ids: Iterable[int], *, sparse: bool = False) -> None:
         """Read campaigns; `sparse`: most don't exist. Raises PollError where no smaller request helps."""
-        todo = self._chunks(sorted(set(ids) - self._answers.ids), Sizes() if sparse else Sizes(1, 1, 1))
         asker = self._asker
         limits = asker.limits
+        todo = self._chunks(sorted(set(ids) - self._answers.ids), Sizes() if sparse else Sizes(1, 1, 1))
         before = limits.ids, limits.ids_refused
         while todo:
+            if limits.ids_ignored:
+                self._answers.incomplete = True
+                self.unproven.update(number for chunk in todo for number in chunk)
+                return
             chunks = self._next(todo)
             failure = None
             results = asker.put_all([asker.ids(chunk) for chunk in chunks])
@@ -99,9 +103,12 @@ class IdReader(Generic[R]):
         """Take an answer; return what has to be asked again."""
         asker, known = self._asker, self._asker.known
         query = asker.ids(chunk)
-        if all(row.campaign_id in chunk for row in page.rows):
-            self.answered.update(chunk)
-            self.seen |= Counter(map(RowKey.of, page.rows))
+        if any(row.campaign_id not in chunk for row in page.rows):
+            asker.limits.ids_ignored = True
+            self._doubt(chunk, page)
+            return []
+        self.answered.update(chunk)
+        self.seen |= Counter(map(RowKey.of, page.rows))
         whole = asker.complete(query, page)
         if whole is None:
             known.add(page.rows)
@@ -109,7 +116,7 @@ class IdReader(Generic[R]):
                 return _halves(chunk)
             page = asker.enlarge(query, page)
             whole = asker.complete(query, page)
-        if whole is None or any(row.campaign_id not in chunk for row in whole.rows):
+        if whole is None:
             self._doubt(chunk, page)
             return []
         return self._compare(chunk, whole)

@@ -29,6 +29,7 @@ class ServerLimits:
     are found by their own second; `coarse`: together with others, so that the zone isn't known to the second.
     `from_inclusive`: whether startFrom includes its second. `totals` names the units that a total-count header
     may count; empty: it is none.
+    `ids_ignored`: whether rows of other campaigns than those asked for came back.
     `send_filter`: whether send filters select; `combines`: whether they do together with a start filter.
     `pages`: whether the configured page parameter pages.
     """
@@ -43,6 +44,7 @@ class ServerLimits:
     refused: int | None = None
     ids: int = MOST_IDS
     ids_refused: int | None = None
+    ids_ignored: bool = False
     ahead: int | None = None
     tried: float = 0.0
     zone: int = 0

@@ -541,6 +541,16 @@ def test_a_moment_tells_nothing(tmp_path: Path) -> None:
     assert [0, 100, 100, 100, 100] == list(series(samples(tmp_path), SENT, campaign_id=7).values())
 
 
+def test_selected_messages_are_no_divided_counts(tmp_path: Path) -> None:
+    """A campaign whose one message was sent before, the other after a moment, tells nothing of its counts."""
+    start = FIRST + DAY
+    messages = [Message(7, start, [(start, 60)]), Message(7, start, [(start + 2 * DAY, 50)], title="later")]
+    done = run(Api(messages, meaning="selects"), tmp_path)
+    assert () == done.faults
+    assert "can't be told" in done.said[0]
+    assert [0, 110, 110, 110, 110] == list(series(samples(tmp_path), SENT, campaign_id=7).values())
+
+
 def test_an_older_campaign_tells(tmp_path: Path) -> None:
     """If no campaign of the span can tell, one that began before and sent in it may."""
     done = run(Api([Message(7, FIRST + DAY, [(FIRST + DAY, 100)]), daily(1, FIRST - 9 * DAY, 12)]), tmp_path)
@@ -590,7 +600,7 @@ def apis(draw: st.DrawFn) -> Api:
     )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(apis(), st.sampled_from([DAY, 7 * HOUR]), st.integers(0, 3 * DAY))
 def test_every_reading(tmp_path_factory: pytest.TempPathFactory, api: Api, step: int, ago: int) -> None:
     """Whatever the meaning, the bounds and the cap: what is written is true, and never goes down."""
@@ -678,7 +688,7 @@ def test_goes_on_after_every_question(meaning: str, error: BaseException, tmp_pa
         second = account_of_all_kinds(meaning=meaning, cap=10)
         assert () == run(second, output).faults
         assert expected == files(output)
-        assert len(first.asked) + len(second.asked) <= total + 60, (
+        assert len(first.asked) + len(second.asked) <= total + 45, (
             "at most one group of questions is asked twice"
         )
 
@@ -697,7 +707,7 @@ def test_goes_on_after_a_failure_at_every_step(tmp_path: Path) -> None:
     assert files(tmp_path / "whole") == files(output)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 1))
 def test_a_journal_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     """A crash may cut the journal off at any byte: the same files come out."""

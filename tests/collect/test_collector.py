@@ -10,8 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from exporter.api.model import Page, Query, TimeRange
 from exporter.collect.asking import DAY
@@ -41,6 +39,8 @@ WINDOW = 14 * DAY
 WHOLE = TimeRange(NOW - WINDOW, NOW)
 INTERVAL = 300
 ORDERS = ("start", "start_desc", "id", "shuffled")
+ONCE_WRONG = (13195,)
+"""Servers that were once short without a word, or never ended."""
 PAST = [stats(900_000 + i, NOW - WINDOW - 3600.0 * (i + 1)) for i in range(600)]
 
 
@@ -93,16 +93,15 @@ def bag(rows: object) -> Counter[object]:
 # Whatever the server is
 
 
-@given(st.integers(0, 2**32))
-@settings(max_examples=40)
+@pytest.mark.parametrize("seed", [*range(40), *ONCE_WRONG])
 def test_nothing_is_short_without_a_word(seed: int) -> None:
     """A server drawn from all readings and limits: every row is there, or it is flagged; and it ends."""
     outcome = worlds.run(seed)
     assert (0, 0) == (outcome.silent, outcome.endless), outcome.worst
 
 
-@given(st.integers(0, 2**32), st.sampled_from((1, 2)))
-@settings(max_examples=20)
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("seed", range(10))
 def test_changes_between_two_requests_never_count_twice(seed: int, every: int) -> None:
     """Renames in the middle of a poll: no group comes back with more rows than it has."""
     api, rng, _ = worlds.draw(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.api.model import TimeRange
@@ -29,6 +29,7 @@ def canonical(ranges: tuple[TimeRange, ...]) -> bool:
     return apart and all(part.seconds > 0 for part in ranges)
 
 
+@settings(derandomize=True)
 @given(RANGES)
 def test_union(ranges: list[TimeRange]) -> None:
     """A union has the same seconds, neighbours joined, and is its own union."""
@@ -39,6 +40,7 @@ def test_union(ranges: list[TimeRange]) -> None:
     assert len(as_set(ranges)) == seconds(joined)
 
 
+@settings(derandomize=True)
 @given(RANGES, RANGES)
 def test_difference_and_intersection(ranges: list[TimeRange], others: list[TimeRange]) -> None:
     """Both are those of sets."""

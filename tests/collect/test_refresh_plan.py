@@ -114,7 +114,7 @@ def test_leftovers_leave_with_the_window() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=30), st.integers(1, 4))
-@settings(max_examples=150)
+@settings(max_examples=150, derandomize=True)
 def test_nothing_is_starved(polls: list[tuple[float, bool]], tiers: int) -> None:
     """However polls are cut short, every second is read within its tier's interval once they aren't.
 
