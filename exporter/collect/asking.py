@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from exporter.collect.split_plan import KnownRows
 
 DAY: Final = 86400
-FURTHEST: Final = 14 * 3600
-"""Seconds that a zone adds to UTC, or takes away, at most."""
 NEVER: Final = TimeRange(946_684_800, 946_684_801)
 """A moment in which nothing was sent or started (the turn of 2000)."""
 REFUSALS: Final = (ClientError, ServerError, RequestTimeoutError, TooLargeError, BadResponseError)
@@ -112,11 +110,12 @@ class Asker(Generic[R]):
     def starts(self, part: TimeRange, send: TimeRange | None = None) -> Query:
         """Return the request for all rows that start in `part`, under every reading of the bounds."""
         limits = self.limits
-        last = part.last + 1 + limits.zone
+        margin = limits.margin
+        last = part.last + 1 + limits.zone + margin
         if limits.ahead is not None:
             last = min(last, math.floor(self.now) + limits.ahead)
         query = Query(
-            start_from=part.first + limits.zone - (0 if limits.from_inclusive else 1),
+            start_from=part.first + limits.zone - margin - (0 if limits.from_inclusive else 1),
             start_to=last,
             per_page=self.per_page,
         )

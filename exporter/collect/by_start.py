@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic
 
 from exporter.api.model import Query, R, TimeRange
-from exporter.collect.asking import DAY, FURTHEST, RUNGS, is_refusal
+from exporter.collect.asking import DAY, RUNGS, is_refusal
 from exporter.collect.dense_second import SETTLED, DenseCell, candidates
 from exporter.collect.filters import QUARTER, learn_filters
 from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, Sizes
 from exporter.collect.ranges import intersect, subtract, union
-from exporter.collect.server_limits import MOST_IDS
+from exporter.collect.server_limits import FURTHEST, MOST_IDS
 from exporter.collect.split_plan import Gap, RowKey, cell, last_chunk
 from exporter.errors import PollError
 
@@ -162,9 +162,11 @@ class StartReader(Generic[R]):
         chunks: list[tuple[Gap, Gap]] = []
         while self._gaps and len(chunks) < asker.concurrency and len(self._cells) < CELLS:
             gap = self._gaps[-1]
-            longest = asker.limits.longest or math.inf
+            longest = (asker.limits.longest or math.inf) - 2 * asker.limits.margin
             room = Sizes(*[sys.maxsize] * 3) if asker.is_paged else asker.room(Kind.START)
             part = last_chunk(asker.known, replace(gap, longest=min(gap.longest, longest)), room)
+            if asker.limits.coarse and part.seconds < DAY:  # it would get the whole day
+                part = TimeRange(max(gap.part.first, part.last - int(min(DAY, longest)) + 1), part.last)
             gap.part = TimeRange(gap.part.first, part.first - 1)
             if not gap.part.seconds:
                 self._gaps.pop()
@@ -213,8 +215,9 @@ class StartReader(Generic[R]):
             self._doubt(chunk, rest, page)
             return
         self._accept(part, whole)
-        self._accepted = max(self._accepted, part.seconds)
-        asker.limits.grow_range(part.seconds)
+        seconds = part.seconds + 2 * asker.limits.margin
+        self._accepted = max(self._accepted, seconds)
+        asker.limits.grow_range(seconds)
         if math.isfinite(rest.longest):
             share = Sizes.of(page.rows).share(asker.limits.limit(Kind.START, asker.per_page))
             factor = min(4.0, max(0.5, self._target / max(share, 0.01)))
@@ -277,7 +280,7 @@ class StartReader(Generic[R]):
         asker = self._asker
         if self._contradictions < CONTRADICTIONS and page.size >= DOCUMENTED_DEFAULT and asker.may_ask(3):
             self._contradictions += 1
-            asker.limits.largest[Kind.START] = Sizes.of(page.rows, page.size - len(page.rows))
+            asker.limits.largest = {Kind.START: Sizes.of(page.rows, page.size - len(page.rows))}
             self._split(chunk, rest, page)
         else:
             self._give_up(chunk.part)
@@ -290,11 +293,15 @@ class StartReader(Generic[R]):
 
     def _split(self, chunk: Gap, rest: Gap, page: Page[R]) -> None:
         """Ask in smaller parts for what an answer may lack."""
-        part = chunk.part
+        part, limits = chunk.part, self._asker.limits
         if part.seconds <= COARSE and any(
             not part.first - 1 <= row.start <= part.last + 1 for row in page.rows
         ):
-            self._give_up(part)  # the server doesn't select by seconds
+            limits.coarse = True
+            self._give_up(part)
+            return
+        if limits.coarse and part.seconds <= DAY:
+            self._give_up(part)
             return
         seconds = Counter(math.floor(row.start) for row in page.rows if row.start in part)
         crowd, count = seconds.most_common(1)[0] if seconds else (part.last, 0)
@@ -385,14 +392,15 @@ class StartReader(Generic[R]):
     def _find_accepted(self, chunk: Gap, error: PollError) -> None:
         """Find out what of a refused request was too much, and ask for less. Raises `error` in vain."""
         limits, part = self._asker.limits, chunk.part
-        if part.seconds <= self._accepted:  # so the server takes as much: something that lies in it is too much
-            if part.seconds <= HOUR:
+        seconds = part.seconds + 2 * limits.margin
+        if seconds <= self._accepted:  # so the server takes as much: something that lies in it is too much
+            if part.seconds <= (DAY if limits.coarse else HOUR):
                 self._lose(part, error)
             else:
                 self._gaps.append(Gap(part, math.ceil(part.seconds / 2)))
             return
-        if limits.longest is not None and 2 * limits.accepted >= part.seconds > limits.accepted:
-            limits.longest, limits.refused = limits.accepted, part.seconds
+        if limits.longest is not None and 2 * limits.accepted >= seconds > limits.accepted:
+            limits.longest, limits.refused = limits.accepted, seconds
             self._gaps.append(chunk)
             return
         least = self._least_accepted(part)
@@ -401,7 +409,7 @@ class StartReader(Generic[R]):
             return
         if not self._is_per_page_refused(least) and not self._is_future_refused(part):
             accepted = (least.start_to or 0) - (least.start_from or 0) - BOUNDS
-            limits.longest, limits.refused, limits.accepted = accepted, part.seconds, accepted
+            limits.longest, limits.refused, limits.accepted = accepted, seconds, accepted
             self._accepted = max(self._accepted, accepted)
         self._gaps += [Gap(piece, chunk.longest) for piece in self._reachable((part,))]
 

@@ -92,12 +92,20 @@ class Collector(Generic[R]):
     @property
     def incomplete(self) -> tuple[str, ...]:
         """Why rows may be lacking, in words."""
-        seconds = sum(part.seconds for part in self.unproven)
+        seconds, limits = sum(part.seconds for part in self.unproven), self.limits
         reasons = (
             (seconds, f"{seconds} seconds of starts may have more rows than could be read"),
             (self.unproven_ids, f"{len(self.unproven_ids)} campaigns may have more rows than could be read"),
             (self.unseen_senders, self.unseen_senders),
-            (self.limits.filters is False, "start filters don't select what starts then"),
+            (
+                limits.filters is None and self.limits.ahead is not None,
+                "start filters can't be tested yet",
+            ),
+            (
+                limits.is_margin_short,
+                "start filters select by days, and no request may span a day and its zones",
+            ),
+            (limits.filters is False, "start filters don't select what starts then"),
         )
         return tuple(words for reason, words in reasons if reason)
 

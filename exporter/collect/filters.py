@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from exporter.api.model import R, TimeRange
-from exporter.collect.asking import FURTHEST
+from exporter.collect.server_limits import FURTHEST
 
 if TYPE_CHECKING:
     from exporter.collect.asking import Asker
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 QUARTER: Final = 900
 """Every zone is a multiple of it."""
 ZONE_REQUESTS: Final = 16
+BESIDE: Final = 3
+"""So many seconds after a row's start, a request for one second doesn't return it."""
 
 
 def learn_filters(asker: Asker[R]) -> None:
@@ -28,16 +30,18 @@ def learn_filters(asker: Asker[R]) -> None:
     if not seconds:
         return
     seconds.sort(key=lambda second: len(known.within(TimeRange(second - 2, second + 2))))
-    tested = seconds[:2]
+    tested = list(dict.fromkeys((*seconds[:2], min(seconds), max(seconds))))
     before = limits.zone
     try:
         for zone in dict.fromkeys((before, 0, None)):
             limits.zone = _zone(asker, tested[0]) if zone is None else zone
             for limits.from_inclusive in (True, False):
+                limits.coarse = False
                 if all(_finds(asker, second) for second in tested):
+                    _finds(asker, tested[0] + BESIDE)
                     limits.filters = True
                     return
-        limits.filters, limits.zone = False, 0
+        limits.filters, limits.zone, limits.coarse = False, 0, False
     finally:
         if limits.filters is None:
             limits.zone, limits.from_inclusive = before, None

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from exporter.api.model import R, TimeRange
-from exporter.collect.asking import DAY, FURTHEST, NEVER
+from exporter.collect.asking import DAY, NEVER
 from exporter.collect.filters import learn_filters
 from exporter.collect.ranges import intersect, subtract
+from exporter.collect.server_limits import FURTHEST
 from exporter.collect.split_plan import RowKey, cell
 from exporter.errors import PollError
 

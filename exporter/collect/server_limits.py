@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 LIFETIME: Final = 86400
 """Seconds for which something learned is believed, and after which something refused is tried again."""
+FURTHEST: Final = 14 * 3600
+"""Seconds that a zone adds to UTC, or takes away, at most."""
 MOST_IDS: Final = 100
 """Identifiers in one request: keeps its URL under 3 kB."""
 
@@ -70,6 +72,18 @@ class ServerLimits:
     def save(self) -> dict[str, object]:
         """Return it as plain values for JSON."""
         return asdict(self) | {"largest": {kind: list(sizes) for kind, sizes in self.largest.items()}}
+
+    @property
+    def margin(self) -> int:
+        """Seconds to ask for beside a range, on either side, where the zone isn't known to the second."""
+        if not self.coarse:
+            return 0
+        return FURTHEST if self.longest is None else min(FURTHEST, self.longest // 3)
+
+    @property
+    def is_margin_short(self) -> bool:
+        """Whether no request may be long enough for it."""
+        return self.coarse and self.margin < FURTHEST
 
     def limit(self, kind: Kind, per_page: int) -> Sizes:
         """Return the size below which an answer to a request of `kind` is complete."""
