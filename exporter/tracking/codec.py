@@ -256,12 +256,13 @@ def _unpack_gauge(data: Json) -> ConversionSnapshot:
 
 def pack_account(record: AccountRecord) -> Json:
     """Return an account."""
-    return {
+    packed = {
         "since": record.since,
         "successes": dict(record.successes),
         "discovered": {str(campaign_id): time for campaign_id, time in record.discovered.items()},
         "proven": [[part.first, part.last] for part in record.proven],
     }
+    return packed | {"overflowed": record.overflowed} if record.overflowed else packed
 
 
 def unpack_account(data: Json) -> AccountRecord:
@@ -272,4 +273,5 @@ def unpack_account(data: Json) -> AccountRecord:
         {resource: successes[resource] for resource in RESOURCES if resource in successes},
         {int(campaign_id): time for campaign_id, time in data.get("discovered", {}).items()},
         tuple([TimeRange(first, last) for first, last in data.get("proven", ())]),
+        tuple(data.get("overflowed", ())),
     )

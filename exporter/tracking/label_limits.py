@@ -27,17 +27,15 @@ OTHER: Final = "other"
 class LabelLimits:
     """The values that were taken so far, by field; safe to use from several threads.
 
-    `saved` is what the account had before a restart. A field that was full then is in `overflowed` and begins
-    anew, so that an API that is healthy again gets its labels back.
+    `saved` is what the account had before a restart: what had too many labels then begins anew, so that an API
+    that is healthy again gets its labels back. `overflowed` are the fields that have had too many since.
     """
 
     def __init__(self, saved: SavedAccount | None) -> None:
         self._lock = Lock()
         self._taken = _values(saved)
-        self.overflowed = frozenset(
-            name for name, taken in self._taken.items() if len(taken) >= LABEL_LIMITS[name]
-        )
-        self._taken |= {name: set() for name in self.overflowed}
+        self._taken |= {name: set() for name in (() if saved is None else saved.account.overflowed)}
+        self.overflowed: tuple[str, ...] = ()
 
     def bounded(self, rows: Sequence[R]) -> tuple[Sequence[R], Mapping[str, int]]:
         """Return the rows to use, and how many values were too many, by field.
@@ -58,12 +56,13 @@ class LabelLimits:
                 bounded.append(row)
             elif fields == [CHANNEL]:
                 bounded.append(replace(row, channel=OTHER))  # type: ignore[type-var]
+        self.overflowed = tuple(sorted({*self.overflowed, *excess}))
         return bounded, excess
 
     def _over(self, labels: Sequence[str]) -> list[str]:
         """Take the values of a row, or return the fields of which they are too many.
 
-        What isn't exported takes no place: a restart must find all that took one.
+        What isn't exported takes no place.
         """
         values = dict(zip(LABEL_LIMITS, labels, strict=False))
         over = [name for name, value in values.items() if not self._has_room(name, value)]

@@ -237,13 +237,14 @@ class AccountRecord:
 
     `since` is when its state began, `successes` the times of the last successful polls by resource,
     `discovered` when a campaign was last found to be still sending, `proven` the starts of which everything
-    has been read.
+    has been read. `overflowed` are the API's fields of which there were too many labels.
     """
 
     since: float
     successes: Mapping[str, float] = field(default_factory=dict)
     discovered: Mapping[int, float] = field(default_factory=dict)
     proven: tuple[TimeRange, ...] = ()
+    overflowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from exporter.tracking.snapshots import SnapshotMaker
 from exporter.tracking.still_sending import StillSending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from exporter.api.model import Conversion, MessageStats, Page, R, Row
@@ -85,7 +85,7 @@ class Window:
         )
         self._channels = Channels(() if saved is None else saved.channels)
         self._conversions = Conversions(() if saved is None else saved.conversions, self._still_sending)
-        self._forget_excess()
+        self._forget_excess(record.overflowed)
         self._snapshots = SnapshotMaker(
             account,
             currency,
@@ -99,11 +99,11 @@ class Window:
         self._evict(now, Tally())
         self._stale = self._staleness(now)
 
-    def _forget_excess(self) -> None:
-        """Begin labels anew that were full before a restart, with what there still is."""
-        if CHANNEL in self._labels.overflowed:
+    def _forget_excess(self, overflowed: Collection[str]) -> None:
+        """Begin labels anew that were too many before a restart, with what there still is."""
+        if CHANNEL in overflowed:
             self._channels.forget_all_but({channel for _, channel in self._campaigns.records})
-        if self._labels.overflowed:
+        if overflowed:
             self._conversions.forget()
 
     # Merging
@@ -303,7 +303,11 @@ class Window:
     def changes(self, now: Moment, *, whole: bool = False) -> Changes:
         """Return what must be saved: what changed since the last `saved`, or everything if `whole`."""
         account = AccountRecord(
-            self._since, dict(self._freshness.successes), dict(self._still_sending.times), self._proven.ranges
+            self._since,
+            dict(self._freshness.successes),
+            dict(self._still_sending.times),
+            self._proven.ranges,
+            self._labels.overflowed,
         )
         if whole or self._saves.is_first:
             return Changes(
