@@ -16,11 +16,12 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import urllib3
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter import logs
 from exporter.logs import fields, redact, register_secret, setup
+from tests._examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +183,7 @@ def test_hostile_text_stays_in_its_value(out: io.StringIO, format: str, title: s
     assert line.isprintable()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.text(), st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text(), max_size=3))
 @example("", {})
 def test_logfmt_reads_back(message: str, values: dict[str, str]) -> None:
@@ -341,7 +342,7 @@ def test_patterns(text: str, expected: str) -> None:
     assert expected == redact(text)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=4, max_size=30), st.text(max_size=10)
 )

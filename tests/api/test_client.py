@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import __version__
@@ -40,6 +40,7 @@ from exporter.errors import (
     StoppedError,
     TooLargeError,
 )
+from tests._examples import examples
 from tests._program import until
 from tests._rawserver import RawServer, raw, reply
 from tests.api._rig import (
@@ -123,7 +124,7 @@ def test_unknown_endpoint(make: Callable[..., Rig]) -> None:
 SECONDS = st.integers(0, 253_402_300_799)  # to the end of the year 9999
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(
     query=st.builds(
         Query,

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.api import parse
 from exporter.api.model import INVALID, Conversion, MessageStats, Reply
 from exporter.errors import BadResponseError
 from tests._apiserver import conversion, row
+from tests._examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -329,7 +330,7 @@ def test_invalid_times(text: object) -> None:
     st.datetimes(datetime(1971, 1, 1), datetime(9990, 1, 1)),  # noqa: DTZ001 - the offset is put to it below
     st.integers(-23 * 60, 23 * 60),
 )
-@settings(max_examples=100)
+@examples(100)
 def test_times_against_datetime(moment: datetime, minutes: int) -> None:
     """Every time that Python writes is read as the same moment."""
     zoned = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
@@ -529,7 +530,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(max_examples=200)
+@examples(200)
 @example([{**EXAMPLE, "campaign_id": 10**400}])
 @example([{**EXAMPLE, "message_title": {"\ud800": [float("nan")]}}])
 @example([EXAMPLE, {**EXAMPLE, "sent": -0.0}])
@@ -548,7 +549,7 @@ def test_any_json_is_read_or_refused(document: object) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 400))
-@settings(max_examples=150)
+@examples(150)
 def test_any_bytes_are_read_or_refused(noise: bytes, cut: int) -> None:
     """Noise, and answers cut anywhere or with noise in them, raise nothing else."""
     whole = json.dumps([EXAMPLE]).encode()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.durations import format_duration, parse_duration
+from tests._examples import examples
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_bare_number(text: str) -> None:
         parse_duration(text)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.integers(min_value=0, max_value=10**13))
 def test_duration_round_trip(milliseconds: int) -> None:
     """What format_duration writes, parse_duration reads back, to the millisecond."""

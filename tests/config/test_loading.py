@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.faults import Models
 from exporter.config.loading import ENVIRONMENT, load
 from exporter.config.model import Config
 from exporter.errors import ConfigError
+from tests._examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -615,7 +616,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert [f"c.yaml: {expected}"] == faults(Path("c.yaml"))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     st.text(alphabet=st.sampled_from("ab:-,{}[]&*!|>'\"%@`#\\ \n\t?<~0"), max_size=40),
     st.sampled_from(["", "a: ", "accounts:\n- "]),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import Phase, example, given, settings
+from hypothesis import Phase, example, given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -41,6 +41,7 @@ from exporter.exposition.catalogue import (
 from exporter.exposition.exposition import Exposition, Response
 from exporter.exposition.self_metrics import RenderedMetrics, SelfMetrics
 from exporter.tracking.model import ChannelSnapshot, ConversionSnapshot, MessageSnapshot, Snapshot
+from tests._examples import examples
 from tests._snapshots import HOSTILE_TITLES, VALUES, ZEROS, account, campaign, golden, snapshots
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def merged_since(snapshot: Snapshot) -> Snapshot:
     )
 
 
-@settings(max_examples=40, phases=(Phase.explicit, Phase.generate))
+@examples(40, phases=(Phase.explicit, Phase.generate))
 @given(snapshot=snapshots, per_message=st.booleans(), created=st.booleans())
 @example(snapshot=golden(), per_message=False, created=False)
 @example(snapshot=golden(), per_message=True, created=True)
@@ -443,7 +444,7 @@ def test_what_is_published_stays_the_same_object(rendered: list[int]) -> None:
     assert 3 == len(rendered)
 
 
-@settings(max_examples=60, phases=(Phase.explicit, Phase.generate), deadline=None)
+@examples(60, phases=(Phase.explicit, Phase.generate), deadline=None)
 @given(
     generations=st.lists(st.dictionaries(st.integers(1, 12), st.integers(0, 3)), min_size=2, max_size=6),
     created=st.booleans(),

@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator.model import (
@@ -24,6 +24,7 @@ from exporter.simulator.model import (
     subtract_counts,
 )
 from exporter.simulator.plan import draw_rates, worsen
+from tests._examples import examples
 from tests.simulator._ask import DAY, HOUR
 
 GOALS = (Goal("Opened", "1 day", 0.05, 40.0), Goal("Clicked", "1 hour", 0.3, 40.0))
@@ -58,7 +59,7 @@ def check_identities(counts: dict[str, int | None]) -> None:
     assert min(value.values()) >= 0
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(runs, ages, st.floats(0, DAY))
 def test_identities_hold_and_nothing_shrinks(run: Run, moments: list[float], cut: float) -> None:
     """At every age and every cut the identities hold, and no count is below an earlier one."""
@@ -70,7 +71,7 @@ def test_identities_hold_and_nothing_shrinks(run: Run, moments: list[float], cut
             assert all((earlier[name] or 0) <= (later[name] or 0) for name in FIELDS)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(runs)
 def test_a_run_ends_at_its_totals(run: Run) -> None:
     """Just before the horizon everything but a straggler has come; after it, exactly the totals."""
@@ -81,7 +82,7 @@ def test_a_run_ends_at_its_totals(run: Run) -> None:
     assert after["sent"] == (after["delivered"] or 0) + (after["bounced"] or 0)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(runs, ages)
 def test_conversions_grow_and_end(run: Run, moments: list[float]) -> None:
     """Deposits, amount and users never shrink, users never exceed deposits, and the totals are reached."""
@@ -94,7 +95,7 @@ def test_conversions_grow_and_end(run: Run, moments: list[float]) -> None:
             assert later.deposits >= max(earlier.deposits, later.users)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(runs, st.floats(0, 20 * DAY), st.lists(st.floats(0, DAY), min_size=1, max_size=4).map(sorted))
 def test_cuts_add_up(run: Run, age: float, cuts: list[float]) -> None:
     """The counts of neighbouring spans of sends add up to the counts of all."""
@@ -157,7 +158,7 @@ def daily(volume: int = 300) -> DailyMessage:
     )
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(st.lists(st.floats(0, 50 * DAY), min_size=2, max_size=4).map(sorted), st.floats(0, 50 * DAY))
 def test_a_daily_message_is_the_sum_of_its_days(moments: list[float], cut: float) -> None:
     """Days that were summed in advance count as those worked out one by one do."""

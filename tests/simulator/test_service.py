@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.simulator import (
@@ -27,6 +27,7 @@ from exporter.simulator import (
     Simulator,
     demo,
 )
+from tests._examples import examples
 from tests.simulator._ask import DAY, EVERYTHING, HOUR, NOW, Clock, ask, date, fixed, rows, target
 from tests.simulator.test_model import check_identities
 
@@ -72,7 +73,7 @@ def test_an_answer_does_not_depend_on_earlier_questions() -> None:
     assert ask(fresh, **FORTNIGHT) == ask(used, **FORTNIGHT)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(
     st.integers(0, 1000),
     st.sampled_from(["calm", "recurring", "many-messages", "bounce-spike", "delivery-collapse"]),
@@ -467,7 +468,7 @@ def test_filters_combine() -> None:
     assert [3] == ids(rows(simulator, **span, ids=[1, 3]))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(0, 99), st.floats(0, 20 * DAY), st.floats(0, 5 * DAY), st.booleans(), st.booleans())
 def test_start_filter_equals_its_definition(
     seed: int,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -25,6 +25,7 @@ from exporter.tracking.model import WindowSettings
 from exporter.tracking.state_file import State
 from exporter.tracking.window import Window
 from tests._builders import at, counts
+from tests._examples import examples
 from tests._prometheus import increase
 
 if TYPE_CHECKING:
@@ -688,8 +689,8 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(
-    max_examples=100,
+TestMachine.settings = examples(
+    100,
     stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.status import AccountStatus, ExporterStatus, ResourceStatus
 from exporter.tracking.model import AccountSnapshot, ConversionSnapshot, MessageSnapshot, Snapshot
 from exporter.web import views
 from exporter.web.listing import CampaignRow, ListQuery, select
+from tests._examples import examples
 from tests._websites import NOW, Parsed, account, campaign, lively, resource, snapshot, values
 
 FRAME = views.Frame(NOW, "1.2.3", "/metrics")
@@ -83,7 +84,7 @@ def detail(found: Snapshot) -> Parsed:
     return Parsed(views.campaign(FRAME, rows))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 def test_hostile_texts_stay_text(name: str, title: str, account_name: str, channel: str) -> None:
     """Names, titles, accounts and channels are shown as they are; no element or attribute comes of them."""
