@@ -18,7 +18,7 @@ from exporter.tracking.model import (
 )
 
 ZEROS = same(0)
-VALUES = Counts(
+VALUES = same(1)._replace(
     skipped=5,
     sent=12500,
     delivered=12340,
