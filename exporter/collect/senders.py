@@ -90,7 +90,7 @@ class _Search:
         if asker.limits.filters is None:
             learn_filters(asker)
         exact = asker.limits.filters and not asker.limits.coarse
-        if exact and self._combines():
+        if exact and asker.limits.longest is None and self._combines():  # else there are too many slices
             whole = self._split(slices[::-1], lambda part: asker.starts(part, sent))
         else:
             margin = 0 if exact else FURTHEST

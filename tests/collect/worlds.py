@@ -167,6 +167,7 @@ class World:
         self.earlier: Counter[object] = Counter()
         self.changed: set[object] = set()
         self.done = 0
+        self.senders_short = False
 
     def poll(self, number: int) -> None:
         """Poll once, and judge what a finished round brought."""
@@ -207,10 +208,11 @@ class World:
         short = Counter(expected) - self.exposed
         self.done += 1
         if reasons:
+            lacks = bool(short) or (self.senders_short and bool(self.collector.unseen_senders))
             result.flagged += 1
-            result.flagged_whole += not short
+            result.flagged_whole += not lacks
             for reason in reasons:
-                result.reasons[re.sub(r"\d+", "n", reason)[:40], not short] += 1
+                result.reasons[re.sub(r"\d+", "n", reason)[:40], not lacks] += 1
         elif short:
             result.silent += 1
             result.worst = f"poll {number}: {sum(short.values())} of {sum(expected.values())} short"
@@ -223,8 +225,9 @@ class World:
         senders = poll.senders(TimeRange(first, last), NOW - WINDOW)
         old = {row.campaign_id for row in api.rows if row.start < NOW - WINDOW}
         still = {number for number in old if any(first <= at <= last for at in api.sent[number])}
+        self.senders_short = not still <= senders.ids
         told = senders.unseen or senders.ignored or self.moves or api.half
-        if not told and not still <= senders.ids:
+        if not told and self.senders_short:
             self.result.silent += 1
             self.result.worst = f"poll {number}: {len(still - senders.ids)} senders short"
 
