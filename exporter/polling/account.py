@@ -316,6 +316,9 @@ class AccountPoller:
             "gone": merged.gone,
             "incomplete": poller.incomplete,
         }
+        lacking = "; ".join(poller.collector.incomplete)
+        if lacking:
+            what["lacking"] = lacking
         if poller.failure is None:
             log.info("poll done", extra=fields(**what))
         else:
