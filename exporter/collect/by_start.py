@@ -62,6 +62,7 @@ class StartReader(Generic[R]):
         self._done = done
         self._gaps: list[Gap] = []
         self._cells: list[DenseCell] = []
+        self._unproven: list[DenseCell] = []  # the search for others may find what they lack
         self._contradictions = 0
         self._lost: list[TimeRange] = []
         self._accepted = 0
@@ -86,6 +87,7 @@ class StartReader(Generic[R]):
                 self._answers.incomplete = True
                 break
         self._settle()
+        self._answers.ranges += [dense.part for dense in self._unproven if self._is_proven(dense)]
         for part in self._lost:
             self._give_up(part)  # or the round would never end, and nothing be read again
         self._try_more()
@@ -361,6 +363,7 @@ class StartReader(Generic[R]):
                 self._answers.ranges.append(dense.part)
                 self.read_ranges.append(dense.part)
             else:
+                self._unproven.append(dense)
                 self._give_up(dense.part)
 
     def _is_proven(self, dense: DenseCell) -> bool:
