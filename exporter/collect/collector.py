@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Final, Generic
 
 from exporter.api.model import R, TimeRange
 from exporter.collect.asking import Asker
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from exporter.api.model import Page, Query
     from exporter.collect.ranges import Ranges
     from exporter.collect.refresh_plan import Rounds
+
+SAME_SENDS: Final = 6 * 3600
+"""Seconds between two searches for senders that are expected to find nearly the same."""
 
 
 class Collector(Generic[R]):
@@ -51,6 +54,8 @@ class Collector(Generic[R]):
         self.older: frozenset[int] = frozenset()
         self.unproven_ids: frozenset[int] = frozenset()
         self.unseen_senders = ""
+        self.senders: frozenset[int] = frozenset()  # all that sent since `searched`, in the last search
+        self.searched = 0
         if rounds is not None:
             rounds.load((saved or {}).get("left"))
 
@@ -195,7 +200,11 @@ class Poll(Generic[R]):
     def senders(self, sent: TimeRange, before: int) -> Senders:
         """Find the campaigns that started before `before` and sent during `sent`."""
         collector = self._collector
-        found = find_senders(self._asker, sent, before)
+        age = sent.first - collector.searched
+        earlier = collector.senders if 0 <= age <= SAME_SENDS else frozenset()
+        found = find_senders(self._asker, sent, before, earlier)
+        if found.seen:
+            collector.searched, collector.senders = sent.first, found.seen
         collector.unseen_senders = found.unseen
         collector.unproven = union([*collector.unproven, *found.overlooked])
         return found

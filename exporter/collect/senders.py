@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.api.model import R, TimeRange
 from exporter.collect.asking import DAY, NEVER
 from exporter.collect.filters import learn_filters
+from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, page_sizes
 from exporter.collect.ranges import intersect, subtract
 from exporter.collect.server_limits import FURTHEST
 from exporter.collect.split_plan import RowKey, cell
@@ -33,35 +34,44 @@ class Senders:
     """The campaigns found. `unseen`: some that may be missing, in words; empty: none are.
 
     `ignored`: the server ignores send filters, so `ids` is empty. `overlooked`: where campaigns start that a
-    request by start should have returned before. `failure` is what ended the search early.
+    request by start should have returned before. `seen` are all campaigns returned, also younger ones.
+    `failure` is what ended the search early.
     """
 
     ids: frozenset[int] = frozenset()
     unseen: str = ""
     ignored: bool = False
     overlooked: tuple[TimeRange, ...] = ()
+    seen: frozenset[int] = frozenset()
     failure: PollError | None = None
 
 
-def find_senders(asker: Asker[R], sent: TimeRange, before: int) -> Senders:
+def find_senders(
+    asker: Asker[R], sent: TimeRange, before: int, earlier: frozenset[int] = frozenset()
+) -> Senders:
     """Return the campaigns that started before `before` and sent during `sent`.
+
+    An answer that lacks campaigns seen `earlier`, for nearly the same sends, may be cut by a lowered cap.
 
     The rows that come back may count only the sends in the range, so nothing but identifiers and starts is
     taken from them.
     """
-    search = _Search(asker, before)
+    search = _Search(asker, before, earlier)
     try:
         senders = search.find(sent)
     except PollError as error:
         unseen = "the search for campaigns that still send ended early"
         senders = Senders(frozenset(search.found), unseen, failure=error)
-    return replace(senders, overlooked=tuple(TimeRange(second, second) for second in search.overlooked))
+    overlooked = tuple(TimeRange(second, second) for second in search.overlooked)
+    return replace(senders, overlooked=overlooked, seen=frozenset(search.seen))
 
 
 class _Search:
-    def __init__(self, asker: Asker[R], before: int) -> None:
+    def __init__(self, asker: Asker[R], before: int, earlier: frozenset[int]) -> None:
         self._asker = asker
         self._before = before
+        self._earlier = earlier
+        self.seen: set[int] = set()
         self._left = MOST_REQUESTS
         self.found: set[int] = set()
         self.overlooked: set[int] = set()
@@ -72,6 +82,8 @@ class _Search:
         page = asker.probe(query)
         if page is not None:
             self._note(page)
+            if page.size >= DOCUMENTED_DEFAULT and not self.seen >= self._earlier:
+                asker.limits.largest[Kind.SEND] = page_sizes(page)[0]
         if page is None or not asker.is_complete(query, page):
             return self._find_in_parts(sent)
         if self.found and not self._selects():
@@ -118,6 +130,7 @@ class _Search:
 
     def _note(self, page: Page[R]) -> None:
         known, now = self._asker.known, self._asker.now
+        self.seen.update(row.campaign_id for row in page.rows)
         self.found.update(row.campaign_id for row in page.rows if row.start < self._before)
         self.overlooked.update(
             math.floor(row.start)
