@@ -420,11 +420,14 @@ unless on (job, instance) (present_over_time(intarget_up[2d]) unless on (account
             "InTargetShardMissing",
             severity="critical",
             signal="exporter",
-            expr='count(count_values("ordinal", intarget_shard_ordinal)) < max(intarget_total_shards)',
+            expr="""\
+count by (job) (count_values by (job) ("ordinal", intarget_shard_ordinal))
+< on (job)
+max by (job) (intarget_total_shards)""",
             wait="10m",
-            summary="Only {{ $value }} shards of the exporter are running.",
-            description="There should be {{ with query `max(intarget_total_shards)` }}{{ . | first | "
-            "value }}{{ end }}; the "
+            summary="Only {{ $value }} shards of the exporter are running as job {{ $labels.job }}.",
+            description="There should be {{ with query (printf `max(intarget_total_shards{job=%q})` $labels.job) }}"
+            "{{ . | first | value }}{{ end }}; the "
             "accounts of those that are missing are watched by nobody.\nStart them, or correct --total-shards.",
             dashboard=exporter,
         ),

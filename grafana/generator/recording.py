@@ -16,6 +16,7 @@ from grafana.generator.signals import LIMITED, WINDOWS, LimitedRatio, Spike
 CAMPAIGN: Final = "account, campaign_id, channel"
 CHANNEL: Final = "account, channel"
 CHANNEL_TOTAL: Final = "channel:intarget_messages_sent:max"
+RECURRING: Final = "campaign:intarget_recurring:messages"
 JUDGED_WINDOWS: Final = ("24h", "7d")
 _CAMPAIGN_FIELDS: Final = ("sent", "delivered", "bounced", "complaint")
 _CHANNEL_FIELDS: Final = (
@@ -63,13 +64,17 @@ Level `campaign`: labels account, campaign_id, channel. Over the campaign's life
   campaign:intarget_messages_bounced:recent, campaign:intarget_complaints:recent        events of the window
   campaign:intarget_bounce:carried, campaign:intarget_complaint:carried   the events that older messages bring, as usual
   campaign:intarget_bounce:recent_lower, campaign:intarget_complaint:recent_lower   what the window's ratio surely is
+  campaign:intarget_recurring:messages       messages sent, unless it has sent none for 24 h or is younger than three days
   campaigns that surely are over a limit, by signal (bounce, complaint) and severity (critical; warning: 60 % of it):
   campaign:intarget_suspect:lower            the largest of the bounds
   campaign:intarget_suspect:messages         its messages, as above
+  campaign:intarget_suspect:start, campaign:intarget_suspect:stop   its start and stop, whatever the signal
+  campaign:intarget_suspect:before           messages it had sent six hours ago
   campaign:intarget_active:lower             the same bound, while it sends or has just become suspect: what alerts fire on
   campaign:intarget_excess:events{signal}    how many events it has above the limit; only campaigns with any
   with conversion_event and conversion_period besides:
   campaign:intarget_conversion:ratio         converted users / delivered
+  campaign:intarget_conversion:low           the same, where it is far less than the channel's
   campaign:intarget_conversion:shortfall_z   standard errors between it and the channel's; only where it is far less
   campaign:intarget_conversion:mature_seconds   seconds since the conversion period has passed, negative before; likewise
 
@@ -337,8 +342,8 @@ def _present(field: str) -> Rule:
         name=campaign(field),
         expr=f"""\
 sum by ({CAMPAIGN}) (
-  max by ({CAMPAIGN}, field) (
-    sum without (message_title) ({CAMPAIGN_COUNTERS[field].name})
+  max by ({CAMPAIGN}, message_title, field) (
+    {CAMPAIGN_COUNTERS[field].name}
     or
     -intarget_campaign_overcount{{field="{field}"}}
   )
@@ -348,7 +353,7 @@ sum by ({CAMPAIGN}) (
 
 def _life(field: str) -> str:
     """Return a counter that no alert needs: without its overcount, which only alerts are exact about."""
-    return f"max by ({CAMPAIGN}) (sum without (message_title) ({CAMPAIGN_COUNTERS[field].name}))"
+    return f"sum by ({CAMPAIGN}) (max by ({CAMPAIGN}, message_title) ({CAMPAIGN_COUNTERS[field].name}))"
 
 
 def _campaign_ratios() -> list[Rule]:
@@ -356,7 +361,7 @@ def _campaign_ratios() -> list[Rule]:
         return Rule(name=f"campaign:intarget_{name}:ratio", expr=f"{events}\n/\n({messages} > 0)", why=why)
 
     sent, delivered = campaign("sent"), campaign("delivered")
-    failed = f"({_life('failed')} + {_life('rejected')} or {_life('failed')} or {_life('rejected')})"
+    failed = f"{CAMPAIGN_COUNTERS['failed'].name}|{CAMPAIGN_COUNTERS['rejected'].name}"
     return [
         ratio("bounce", campaign("bounced"), sent),
         ratio(
@@ -374,7 +379,7 @@ def _campaign_ratios() -> list[Rule]:
         ratio("unsubscribe", _life("unsubscribed"), delivered),
         Rule(
             name="campaign:intarget_messages_failed:max",
-            expr=failed,
+            expr=f'sum by ({CAMPAIGN}) (max by (__name__, {CAMPAIGN}, message_title) ({{__name__=~"{failed}"}}))',
         ),
         Rule(
             name="campaign:intarget_failure:ratio",
@@ -391,11 +396,18 @@ def _bound(ratio: LimitedRatio, *, first: bool) -> Rule:
     z = 'scalar(intarget:limit:z{level="campaign"})'
     return Rule(
         name=f"campaign:intarget_{ratio.signal}:wilson_lower",
-        expr=f"{lower_bound(campaign(ratio.events), z)}\n/ ({campaign(ratio.messages)} > 0)",
+        expr=f"""\
+campaign:intarget_{ratio.signal}:ratio
+* clamp_min(
+  1 + {z} ^ 2 / 4
+  - (1 / (3 * sqrt({campaign(ratio.events)})) + {z} / 2) ^ 2,
+  0
+) ^ 3""",
         why="Wilson and Hilferty's cube root: k (1 - 1/9k - z/(3 sqrt k))^3 is the lower bound of a "
         "Poisson mean of "
-        "which k events were seen. The textbook Wilson score bound can't be used here: its normal "
-        "approximation "
+        "which k events were seen; here completed to a square, so that k is read only once. The textbook "
+        "Wilson score "
+        "bound can't be used: its normal approximation "
         'calls one complaint in a hundred messages proof of 0.05 %. See runbook.md, "How sure is surely".'
         if first
         else "",
@@ -413,20 +425,19 @@ def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
         Rule(
             name=campaign(ratio.messages, "recent"),
             labels=labels,
-            expr=f"({messages} - {messages} offset {window} > 0)\n"
-            f"unless campaign:intarget_start:timestamp_seconds > time() - {signals.RECURRING_AFTER}",
+            expr=f"(({messages} and on ({CAMPAIGN}) {RECURRING}) - {messages} offset {window}) > 0",
         ),
         Rule(
             name=campaign(ratio.events, "recent"),
             labels=labels,
-            expr=f"({events} - {events} offset {window}) and on ({CAMPAIGN}) {recent_messages}",
+            expr=f"({events} and on ({CAMPAIGN}) {recent_messages}) - {events} offset {window}",
         ),
         Rule(
             name=f"campaign:intarget_{ratio.signal}:carried",
             labels=labels,
             expr=f"""\
 {ratio.carried[window]:g} * (campaign:intarget_{ratio.signal}:ratio and on ({CAMPAIGN}) {recent_messages})
-* ({messages} offset {window} - {messages} offset {before}h)""",
+* (({messages} - on ({CAMPAIGN}) {recent_messages}) - {messages} offset {before}h)""",
         ),
         Rule(
             name=f"campaign:intarget_{ratio.signal}:recent_lower",
@@ -442,26 +453,44 @@ def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
     ]
 
 
-def _suspects(ratio: LimitedRatio, severity: str) -> list[Rule]:
-    labels = {"signal": ratio.signal, "severity": severity}
-    matchers = f'{{signal="{ratio.signal}", severity="{severity}"}}'
-    limit = f"on ({CHANNEL}) group_left () intarget:limit:ratio{matchers}"
-    lower, messages = (
-        f"campaign:intarget_suspect:lower{matchers}",
-        f"campaign:intarget_suspect:messages{matchers}",
-    )
-    quiet = ratio.quiet_after
-    return [
-        Rule(
-            name="campaign:intarget_suspect:lower",
-            labels=labels,
-            expr=f"""\
+def _matchers(ratio: LimitedRatio, severity: str) -> str:
+    return f'{{signal="{ratio.signal}", severity="{severity}"}}'
+
+
+def _suspect(ratio: LimitedRatio, severity: str) -> Rule:
+    limit = f"on ({CHANNEL}) group_left () intarget:limit:ratio{_matchers(ratio, severity)}"
+    return Rule(
+        name="campaign:intarget_suspect:lower",
+        labels={"signal": ratio.signal, "severity": severity},
+        expr=f"""\
 max by ({CAMPAIGN}) (
   campaign:intarget_{ratio.signal}:wilson_lower >= {limit}
   or
   campaign:intarget_{ratio.signal}:recent_lower >= {limit}
 )""",
-        ),
+    )
+
+
+def _suspects() -> list[Rule]:
+    def of_suspects(name: str, series: str) -> Rule:
+        return Rule(
+            name=f"campaign:intarget_suspect:{name}",
+            expr=f"max by ({CAMPAIGN}) ({series} and on ({CAMPAIGN}) campaign:intarget_suspect:lower)",
+        )
+
+    return [
+        of_suspects("start", "campaign:intarget_start:timestamp_seconds"),
+        of_suspects("stop", "intarget_campaign_stop_timestamp_seconds"),
+        of_suspects("before", f"{campaign('sent')} offset {signals.NEWS}"),
+    ]
+
+
+def _active(ratio: LimitedRatio, severity: str) -> list[Rule]:
+    labels = {"signal": ratio.signal, "severity": severity}
+    lower = f"campaign:intarget_suspect:lower{_matchers(ratio, severity)}"
+    messages = f"campaign:intarget_suspect:messages{_matchers(ratio, severity)}"
+    start = "campaign:intarget_suspect:start"
+    return [
         Rule(
             name="campaign:intarget_suspect:messages",
             labels=labels,
@@ -473,14 +502,14 @@ max by ({CAMPAIGN}) (
             expr=f"""\
 {lower}
 and on ({CAMPAIGN}) (
-  ({messages} > min_over_time({messages}[{quiet}]))
-  unless on ({CAMPAIGN}) (time() - intarget_campaign_stop_timestamp_seconds > 3 * 3600)
+  ({messages} > min_over_time({messages}[{ratio.quiet_after}]))
+  unless on ({CAMPAIGN}) (time() - campaign:intarget_suspect:stop > 3 * 3600)
   or
   ({messages} unless {messages} offset {signals.NEWS})
   unless on ({CAMPAIGN}) (
-    campaign:intarget_start:timestamp_seconds < time() - 86400
-    unless campaign:intarget_start:timestamp_seconds < on (account) group_left () account:intarget_window:start
-    unless {campaign("sent")} offset {signals.NEWS}
+    {start} < time() - 86400
+    unless {start} < on (account) group_left () account:intarget_window:start
+    unless campaign:intarget_suspect:before
   )
 )""",
         ),
@@ -547,12 +576,19 @@ group by (account) (
 )""",
         ),
     ]
-    for ratio in LIMITED:
-        for window in ratio.carried:
-            rules += _recent(ratio, window)
-    for ratio in LIMITED:
-        for severity in ("critical", "warning"):
-            rules += _suspects(ratio, severity)
+    rules.append(
+        Rule(
+            name=RECURRING,
+            expr=f"{campaign('sent')}\n"
+            f"unless {campaign('sent')} == {campaign('sent')} offset 24h\n"
+            f"unless campaign:intarget_start:timestamp_seconds > time() - {signals.RECURRING_AFTER}",
+        )
+    )
+    rules += [rule for ratio in LIMITED for window in ratio.carried for rule in _recent(ratio, window)]
+    judged = [(ratio, severity) for ratio in LIMITED for severity in ("critical", "warning")]
+    rules += [_suspect(ratio, severity) for ratio, severity in judged]
+    rules += _suspects()
+    rules += [rule for ratio, severity in judged for rule in _active(ratio, severity)]
     rules += [_excess(ratio) for ratio in LIMITED]
     return rules
 
@@ -592,16 +628,19 @@ sum by ({key}) (
 channel:intarget_conversion:messages""",
         ),
         Rule(
+            name="campaign:intarget_conversion:low",
+            expr=f"""\
+campaign:intarget_conversion:ratio
+< on ({key}) group_left ()
+(scalar(intarget:conversion:factor) * channel:intarget_conversion:ratio)""",
+        ),
+        Rule(
             name="campaign:intarget_conversion:shortfall_z",
             expr=f"""\
 2 * (
   sqrt(
     (
-      0 * (
-        campaign:intarget_conversion:ratio
-        < on ({key}) group_left ()
-        (scalar(intarget:conversion:factor) * channel:intarget_conversion:ratio)
-      )
+      0 * campaign:intarget_conversion:low
       + on ({key}) group_left ()
       channel:intarget_conversion:ratio
     )
@@ -611,7 +650,7 @@ channel:intarget_conversion:messages""",
   )
   -
   sqrt(
-    campaign:intarget_conversion:ratio
+    campaign:intarget_conversion:low
     * on ({CAMPAIGN}) group_left ()
     {delivered}
     + 0.375

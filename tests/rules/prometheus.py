@@ -90,6 +90,13 @@ class Prometheus:
                 return
         raise TimeoutError("Prometheus did not get ready within 60 s")
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        if self._process is None:
+            raise RuntimeError("Prometheus isn't running")
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop it; its data stay."""
         if self._process is not None:
