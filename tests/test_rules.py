@@ -282,8 +282,8 @@ def test_inhibition_leaves_alerts_of_others_alone() -> None:
 def test_each_severity_has_a_receiver_of_its_own(rule: dict[str, Any]) -> None:
     """Only critical alerts page; nothing is repeated later than Alertmanager remembers."""
     way = route({**rule["labels"], "alertname": rule["alert"]})
-    receivers = {"critical": "page", "warning": "chat", "info": "log"}
-    assert receivers[rule["labels"]["severity"]] == way["receiver"]
+    receivers = {"critical": {"page", "page-and-end"}, "warning": {"chat"}, "info": {"log"}}
+    assert way["receiver"] in receivers[rule["labels"]["severity"]]
     assert int(way["repeat_interval"].removesuffix("h")) < 120
 
 
@@ -302,25 +302,25 @@ def test_the_rule_files_are_what_the_generator_writes() -> None:
 def test_the_bound_that_is_tested_is_the_bound_of_the_rules() -> None:
     """The formula and z of the rules are those of the computation that the runbook cites."""
     z = {r["labels"]["level"]: r["expr"] for r in _rules() if r.get("record") == "intarget:limit:z"}
-    assert z["campaign"] == "vector(3.5)"
+    assert z["campaign"] == "vector(3.1)"
     (case,) = [
         case
         for test in _read(RULES / "tests" / "campaign.yaml")["tests"]
         for case in test.get("promql_expr_test", [])
         if case["expr"] == "campaign:intarget_bounce:wilson_lower"
     ]
-    assert case["exp_samples"][0]["value"] == pytest.approx(lower_bound(57, 3.5) / 600, rel=1e-12)
+    assert case["exp_samples"][0]["value"] == pytest.approx(lower_bound(57, 3.1) / 600, rel=1e-12)
 
 
-@pytest.mark.parametrize(("signal", "at_limit", "calm"), [("bounce", 0.006, 2e-6), ("complaint", 0.006, 2e-5)])
+@pytest.mark.parametrize(("signal", "at_limit", "calm"), [("bounce", 0.025, 2e-5), ("complaint", 0.02, 1e-4)])
 def test_repeated_looks_rarely_alarm(signal: str, at_limit: float, calm: float) -> None:
     """Over 14 days of polls the probabilities stay under those that the runbook cites."""
     limit = LIMITS[signal]
-    assert ever_crosses(500_000, 4032, limit, limit, 3.5) < at_limit
-    assert ever_crosses(5_000, 4032, 0.4 * limit, limit, 3.5) < calm
+    assert ever_crosses(500_000, 4032, limit, limit, 3.1) < at_limit
+    assert ever_crosses(5_000, 4032, 0.4 * limit, limit, 3.1) < calm
 
 
 def test_few_events_prove_nothing() -> None:
     """1 of 5 is silent, as are 3 of 3; 4 of 4 is not."""
-    assert [boundary(n, 0.05, 3.5) for n in (3, 4, 5)] == [4, 4, 5]
-    assert boundary(100, 0.0005, 3.5) > 2
+    assert [boundary(n, 0.05, 3.1) for n in (3, 4, 5)] == [4, 4, 4]
+    assert boundary(100, 0.0005, 3.1) > 2

@@ -120,16 +120,30 @@ def _account(ratio: LimitedRatio, severity: str) -> Rule:
     matchers = f'{{signal="{ratio.signal}"}}'
     limit = f'intarget:limit:ratio{{signal="{ratio.signal}", severity="{severity}"}}'
     window = "$labels.window"
+    name = f"InTargetAccount{ratio.signal.title()}Rate"
+    told = f'ALERTS{{alertname="{name}", alertstate="firing", severity="critical"%s}}[{signals.AFTERMATH}]'
+    if severity == "critical":
+        day = told % ', window="24h"'
+        unless = (
+            f"unless on ({CHANNEL}, window)\n"
+            f'label_replace(present_over_time({day}), "window", "7d", "window", ".*")'
+        )
+    else:
+        unless = f"unless on ({CHANNEL}) present_over_time({told % ''})"
     return _alert(
-        f"InTargetAccount{ratio.signal.title()}Rate",
+        name,
         severity=severity,
         signal=ratio.signal,
         expr=f"""\
 channel:intarget_judged:ratio{matchers} >= on ({CHANNEL}) group_left () {limit}
 and channel:intarget_judged:lower{matchers} >= on ({CHANNEL}) group_left ()
-(scalar(intarget:limit_default:warning_share) * {limit})""",
+(scalar(intarget:limit_default:warning_share) * {limit})
+{unless}""",
         wait="1m",
         keep="1h",
+        why="The warning, and what seven days say, are no news within a day of the critical alert of 24 h."
+        if severity == "critical" and ratio is LIMITED[0]
+        else "",
         summary=f"{ratio.noun.capitalize()} of {{{{ $labels.channel }}}} in account "
         f"{{{{ $labels.account }}}} are "
         f"{{{{ $value | {_PERCENT} }}}} in {{{{ {window} }}}}, {verdict} the limit of "
@@ -426,8 +440,8 @@ count by (job) (count_values by (job) ("ordinal", intarget_shard_ordinal))
 max by (job) (intarget_total_shards)""",
             wait="10m",
             summary="Only {{ $value }} shards of the exporter are running as job {{ $labels.job }}.",
-            description="There should be {{ with query (printf `max(intarget_total_shards{job=%q})` $labels.job) }}"
-            "{{ . | first | value }}{{ end }}; the "
+            description="There should be {{ with query (printf `max(intarget_total_shards{job=%q})` "
+            "$labels.job) }}{{ . | first | value }}{{ end }}; the "
             "accounts of those that are missing are watched by nobody.\nStart them, or correct --total-shards.",
             dashboard=exporter,
         ),

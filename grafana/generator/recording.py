@@ -361,7 +361,8 @@ def _campaign_ratios() -> list[Rule]:
         return Rule(name=f"campaign:intarget_{name}:ratio", expr=f"{events}\n/\n({messages} > 0)", why=why)
 
     sent, delivered = campaign("sent"), campaign("delivered")
-    failed = f"{CAMPAIGN_COUNTERS['failed'].name}|{CAMPAIGN_COUNTERS['rejected'].name}"
+    failed = "|".join(CAMPAIGN_COUNTERS[field].name for field in ("failed", "rejected"))
+    by_name = f'max by (__name__, {CAMPAIGN}, message_title) ({{__name__=~"{failed}"}})'
     return [
         ratio("bounce", campaign("bounced"), sent),
         ratio(
@@ -379,7 +380,7 @@ def _campaign_ratios() -> list[Rule]:
         ratio("unsubscribe", _life("unsubscribed"), delivered),
         Rule(
             name="campaign:intarget_messages_failed:max",
-            expr=f'sum by ({CAMPAIGN}) (max by (__name__, {CAMPAIGN}, message_title) ({{__name__=~"{failed}"}}))',
+            expr=f"sum by ({CAMPAIGN}) ({by_name})",
         ),
         Rule(
             name="campaign:intarget_failure:ratio",

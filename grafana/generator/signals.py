@@ -103,11 +103,13 @@ class Certainty:
     account: float
 
 
-CERTAINTY: Final = Certainty(campaign=3.5, account=2.5)
+CERTAINTY: Final = Certainty(campaign=3.1, account=2.0)
 RECURRING_AFTER: Final = 3 * 86400
 """Seconds after which a campaign that still sends is judged by its last hours too."""
 NEWS: Final = "6h"
 """For how long an alert speaks of a campaign that sends no more, but has only now proven bad."""
+AFTERMATH: Final = "1d"
+"""For how long after an account's critical alert its lesser ones are no news."""
 LEAST_EVENTS: Final = 3
 """Three events are the least that is a pattern and no accident."""
 

@@ -60,7 +60,12 @@ def test_rules_can_be_recorded_for_the_past(tmp_path: Path) -> None:
     for _ in range(PASSES):
         with prometheus:
             command = [promtool, "tsdb", "create-blocks-from", "rules", f"--url={prometheus.url}"]
-            command += [f"--start={end - 1200}", f"--end={end - 60}", f"--output-dir={data}", "--eval-interval=5m"]
+            command += [
+                f"--start={end - 1200}",
+                f"--end={end - 60}",
+                f"--output-dir={data}",
+                "--eval-interval=5m",
+            ]
             run = subprocess.run(
                 [*command, str(RULES / "limits.yaml"), str(RULES / "recording.yaml")],
                 capture_output=True,

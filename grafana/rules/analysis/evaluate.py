@@ -163,6 +163,7 @@ class Evaluation:
 
     def _account(self, ratio: LimitedRatio) -> None:
         judged: dict[str, Series] = {}
+        over: dict[tuple[str, str], Mask] = {}
         for window in ("24h", "7d"):
             events = self._grown(ratio.events, window)
             exposure = running(self._grown(ratio.messages, window), steps(ratio.late))
@@ -174,11 +175,14 @@ class Evaluation:
             lower = _divide(lower_bound(events, signals.CERTAINTY.account), exposure)
             for severity, limit in (("critical", ratio.limit), ("warning", ratio.warning)):
                 held = (judged[window] >= limit) & (lower >= signals.WARNING_SHARE * limit)
-                if window == "7d":
-                    held &= goes_on
-                self._fire(
-                    f"InTargetAccount{ratio.signal.title()}Rate", severity, ratio.signal, held, window=window
-                )
+                over[severity, window] = held & goes_on if window == "7d" else held
+        alert = f"InTargetAccount{ratio.signal.title()}Rate"
+        told = np.zeros(self.world.steps, dtype=bool)
+        for (severity, window), held in sorted(over.items()):
+            before = len(self.firings)
+            self._fire(alert, severity, ratio.signal, held & ~told, window=window)
+            for firing in self.firings[before:] if severity == "critical" else ():
+                told[firing.since + 1 : firing.until + steps(signals.AFTERMATH)] = True
 
     def _campaign(self, ratio: LimitedRatio, campaign: Campaign) -> None:
         events = campaign.seen[ratio.events].astype(float)

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Z: Final = 3.5
+Z: Final = signals.CERTAINTY.campaign
+PREVIOUS_Z: Final = 3.5
+"""What 0.1.0 wanted of a campaign."""
 _HEAD: Final = (
     "| what happens | known to a perfect observer | found | 95 % | delay after him: median, worst (min) "
     "| notifications, 1st day / 4 days (median) | 0.1.0 found, median | naive found |"
@@ -57,7 +59,7 @@ def previous(world: World) -> list[Firing]:
             sent = c.seen["sent"].astype(float)
             age = np.arange(c.first, c.first + len(sent)) - c.start
             idle = (age > 2 * DAY) & ~(sent > earlier(sent, DAY)) & ~(sent > earlier(sent, 2 * HOUR))
-            held = (lower_bound(events, Z) >= ratio.limit * np.maximum(messages, 1)) & ~idle
+            held = (lower_bound(events, PREVIOUS_Z) >= ratio.limit * np.maximum(messages, 1)) & ~idle
             found += [
                 Firing("campaign", "critical", ratio.signal, a + c.first, b + c.first, c.number)
                 for a, b in episodes(held, 0, HOUR)
