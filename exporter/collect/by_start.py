@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 HOUR: Final = 3600
 BOUNDS: Final = 1
 """Seconds that the filters of a request may lie further apart than the starts that it is for."""
+YEAR: Final = 366 * DAY
+BEYOND: Final = "beyond"
+"""Stands in `ServerLimits.widened` once a year ahead was asked for."""
 COARSE: Final = 2 * DAY
 """Filters that don't select by seconds do so by days."""
 CELLS: Final = 8
@@ -88,6 +91,7 @@ class StartReader(Generic[R]):
                 break
         self._settle()
         self._answers.ranges += [dense.part for dense in self._unproven if self._is_proven(dense)]
+        self._look_beyond()
         for part in self._lost:
             self._give_up(part)  # or the round would never end, and nothing be read again
         self._try_more()
@@ -152,6 +156,23 @@ class StartReader(Generic[R]):
             return False
         self._forget_ranges()
         return True
+
+    def _look_beyond(self) -> None:
+        """Ask once a day with a startTo in the far future, for rows that what was read should have had.
+
+        Where startTo is compared with the end of a campaign, nothing else finds those that still run.
+        """
+        asker, limits = self._asker, self._asker.limits
+        is_limited = limits.ahead is not None or limits.longest is not None
+        if self._gaps or BEYOND in limits.widened or is_limited or not asker.may_ask():
+            return
+        limits.widened.append(BEYOND)
+        page = asker.probe(asker.starts(TimeRange(asker.whole.first, math.floor(asker.now) + YEAR)))
+        if any(
+            not asker.known.count(RowKey.of(row)) and any(row.start in part for part in self._answers.ranges)
+            for row in (() if page is None else page.rows)
+        ):
+            limits.filters = False
 
     def _forget_ranges(self) -> None:
         """Take back what was read with filters that may mean something else."""

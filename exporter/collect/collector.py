@@ -103,7 +103,8 @@ class Collector(Generic[R]):
             (self.unproven_ids, f"{len(self.unproven_ids)} campaigns may have more rows than could be read"),
             (self.unseen_senders, self.unseen_senders),
             (
-                limits.filters is None and self.limits.ahead is not None,
+                limits.filters is None
+                and (limits.ahead is not None or limits.largest.get(Kind.SEND, Sizes()).rows),
                 "start filters can't be tested yet",
             ),
             (
