@@ -39,7 +39,7 @@ def learn_filters(asker: Asker[R]) -> None:
                 limits.coarse = False
                 if all(_finds(asker, second) for second in tested):
                     _finds(asker, tested[0] + BESIDE)
-                    limits.filters = True
+                    limits.filters, limits.zone = True, 0 if limits.coarse else limits.zone
                     return
         limits.filters, limits.zone, limits.coarse = False, 0, False
     finally:

@@ -39,7 +39,25 @@ WINDOW = 14 * DAY
 WHOLE = TimeRange(NOW - WINDOW, NOW)
 INTERVAL = 300
 ORDERS = ("start", "start_desc", "id", "shuffled")
-ONCE_WRONG = (112, 610, 646, 860, 1250, 1310, 1829, 2042, 2537, 3487, 3517, 3616, 11453, 13112, 13195, 21937)
+ONCE_WRONG = (
+    112,
+    610,
+    646,
+    860,
+    1250,
+    1310,
+    1829,
+    2042,
+    2537,
+    3487,
+    3517,
+    3616,
+    11453,
+    12273,
+    13112,
+    13195,
+    21937,
+)
 """Servers that were once short without a word, never ended, or were flagged for nothing."""
 PAST = [stats(900_000 + i, NOW - WINDOW - 3600.0 * (i + 1)) for i in range(600)]
 
