@@ -73,6 +73,8 @@ class Schedule:
 
     def shutdown(self) -> None:
         """Run nothing more, and return once everything under way has ended."""
+        self._scheduler.pause()
+        self._scheduler.get_jobs()  # takes the lock under which calls are begun: now none is about to be
         # Not with wait=True: it waits within locks that a call under way may want, to schedule another one
         self._scheduler.shutdown(wait=False)
         self._executor.shutdown(wait=True)
