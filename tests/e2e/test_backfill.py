@@ -244,7 +244,7 @@ def test_live_data_continue_it(tmp_path: Path) -> None:
             f"accounts: [{account}]\n"
             "api: {requests_per_second: 1000}\n"
             "poll: {refresh: [{younger_than: 14d, every: 1s}], conversions_every: null}\n"
-            "metrics: {zero_hold: 3s}\n",
+            "metrics: {zero_hold: 10s}\n",
         )
         (live.folder / "config.yaml").chmod(0o600)
         end = int(time.time()) - 1800
