@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -28,10 +28,10 @@ def draw(figures: Mapping[str, float], caption: str, folder: Path) -> None:
         figure.savefig(folder / f"benchmarks.{ending}", dpi=144, bbox_inches="tight")
 
 
-def _bars(axes: object, values: Mapping[str, float], title: str) -> None:
+def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:  # noqa: ANN401 - matplotlib
     names = list(values)[::-1]
-    bars = axes.barh(names, [values[name] for name in names], color="#3b6ea5")  # type: ignore[attr-defined]
-    axes.bar_label(bars, fmt="%.3g", padding=3)  # type: ignore[attr-defined]
-    axes.set_title(title, fontsize=10)  # type: ignore[attr-defined]
-    axes.margins(x=0.15)  # type: ignore[attr-defined]
-    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+    bars = axes.barh(names, [values[name] for name in names], color="#3b6ea5")
+    axes.bar_label(bars, fmt="%.3g", padding=3)
+    axes.set_title(title, fontsize=10)
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)

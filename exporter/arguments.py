@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - as argparse
         super().__init__(allow_abbrev=False, **settings)
 
-    def parse_known_args(  # type: ignore[override]
+    def parse_known_args(  # type: ignore[override] # of two overloads
         self,
         args: Sequence[str] | None = None,
         namespace: Any = None,  # noqa: ANN401 - as argparse

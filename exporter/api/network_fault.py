@@ -48,7 +48,7 @@ def unused_proxy(base_url: str, *, proxy: str | None) -> str:
     named = urllib.request.getproxies_environment()
     if proxy is not None or not (named.keys() & {parts.scheme, "all"}):
         return ""
-    if urllib.request.proxy_bypass_environment(parts.netloc, named):  # type: ignore[attr-defined]
+    if urllib.request.proxy_bypass_environment(parts.netloc, named):  # type: ignore[attr-defined] # not in the stubs
         return ""
     name = f"{parts.scheme if parts.scheme in named else 'all'}_proxy".upper()
     return f"; {name} in the environment is not used: if the API is behind a proxy, set api.proxy"

@@ -312,6 +312,6 @@ def _generate(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
     """Return the metrics of `registry`, in OpenMetrics without the end mark."""
     families = _WithSamples(registry)
     if openmetrics:
-        body: bytes = generate_openmetrics(families)  # type: ignore[no-untyped-call]
+        body: bytes = generate_openmetrics(families)  # type: ignore[no-untyped-call] # has no types
         return body.removesuffix(END)
     return generate_text(families)
