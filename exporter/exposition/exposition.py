@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter.exposition import catalogue
 from exporter.exposition.negotiation import accepts_gzip, choose_format
-from exporter.exposition.rendering import AccountRenderer, pack
+from exporter.exposition.rendering import AccountRenderer, Block, pack
 from exporter.exposition.self_metrics import END
 from exporter.exposition.writer import clean, metadata
 
@@ -128,14 +128,14 @@ class _Body:
     size: int
 
     @classmethod
-    def of(cls, pieces: Iterable[tuple[bytes, bytes]]) -> _Body:
-        """Put pieces together that are given plain and packed."""
+    def of(cls, blocks: Iterable[Block]) -> _Body:
+        """Put blocks together."""
         plain, packed = [], [_GZIP_HEADER]
         checksum = 0
-        for piece, compressed in pieces:
-            plain.append(piece)
-            packed.append(compressed)
-            checksum = zlib.crc32(piece, checksum)
+        for block in blocks:
+            plain.append(block.plain)
+            packed.append(block.packed)
+            checksum = block.crc(checksum)
         return cls(tuple(plain), (b"".join(packed),), checksum, sum(map(len, plain)))
 
     def end(self, own: bytes, live: bytes) -> bytes:
@@ -162,19 +162,18 @@ class _Published:
             with self._lock:
                 body = self._bodies.get(openmetrics)
                 if body is None:
-                    body = self._bodies[openmetrics] = _Body.of(self._pieces(openmetrics=openmetrics))
+                    body = self._bodies[openmetrics] = _Body.of(self._blocks(openmetrics=openmetrics))
         return body
 
-    def _pieces(self, *, openmetrics: bool) -> Iterator[tuple[bytes, bytes]]:
+    def _blocks(self, *, openmetrics: bool) -> Iterator[Block]:
         """Yield it family by family: metadata, then each account's samples."""
         by_account = [account.openmetrics if openmetrics else account.text for account in self.accounts]
         for position, metric in enumerate(catalogue.CAMPAIGN_METRICS):
             blocks = [blocks[position] for blocks in by_account if blocks[position].plain]
             if blocks:
                 head = metadata(metric, openmetrics=openmetrics)
-                yield head, pack(head)
-                for block in blocks:
-                    yield block.plain, block.packed
+                yield Block(head, pack(head))
+                yield from blocks
 
 
 def _distinct(accounts: Iterable[AccountSnapshot]) -> dict[str, AccountSnapshot]:
