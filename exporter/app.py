@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from exporter import __version__, clocks
 from exporter.accounts import Accounts
 from exporter.errors import ConfigError, StateError, StateLockedError
-from exporter.exposition.exposition import Exposition, Response
+from exporter.exposition.exposition import Exposition
 from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import fields
 from exporter.schedule import Schedule
@@ -125,7 +125,8 @@ class App:
             self.open()
             stack.callback(self.close)
             site = Site(
-                exposition=self._respond,
+                exposition=lambda *asked: self._accounts.exposition.respond(*asked),  # noqa: PLW0108 - a reload
+                exposition_at_hand=lambda *asked: self._accounts.exposition.at_hand(*asked),  # noqa: PLW0108
                 snapshot=lambda: self._accounts.snapshot,
                 accounts=self._accounts.statuses,
                 reload=self.reload,
@@ -195,9 +196,6 @@ class App:
             shard=self._options.shard,
             total_shards=self._options.total_shards,
         )
-
-    def _respond(self, accept: str | None, accept_encoding: str | None) -> Response:
-        return self._accounts.exposition.respond(accept, accept_encoding)
 
     async def _serve(self, server: WebServer) -> None:
         self._loop = asyncio.get_running_loop()

@@ -97,7 +97,7 @@ def account(name: str = "main", *resources: ResourceStatus, **changes: object) -
 def site(**changes: object) -> Site:
     """Return a site with one campaign and one healthy account, or what `changes` says."""
     fields: dict[str, object] = {
-        "exposition": lambda _accept, _encoding: Exposed(),
+        "exposition": lambda *_: Exposed(),
         "snapshot": lambda: snapshot(campaign()),
         "accounts": lambda: (account(),),
         "reload": lambda: None,

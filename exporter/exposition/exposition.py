@@ -2,12 +2,14 @@
 
 Publishing renders and compresses, in the thread of the poll, what has changed, and ends with one assignment. A
 scrape sends those bytes, which all scrapes share, and behind them the exporter's metrics about itself: rendered
-again only if one has changed, and compressed on their own. Only those of the process are made for each scrape.
-In gzip all of it is one member (RFC 1952), put together of pieces.
+again only if one has changed, and compressed on their own. Those of the process are read for each scrape, but
+just a few times a second: many scrapers at once get the same answer. In gzip all of it is one member
+(RFC 1952), put together of pieces.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,12 +26,15 @@ from exporter.exposition.writer import clean, metadata
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from exporter.exposition.negotiation import Format
     from exporter.exposition.rendering import RenderedAccount
     from exporter.exposition.self_metrics import RenderedMetrics, SelfMetrics
     from exporter.tracking.model import AccountSnapshot, Snapshot
 
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Deflate, without a name and a time, from an unknown system."""
+_MOMENT: Final = 0.25
+"""Seconds in which scrapers get the same answer if nothing is published meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Exposition:
         self._renderers: dict[str, AccountRenderer] = {}
         self._published = _Published(())
         self._own: dict[bool, _Own] = {}
+        self._made: dict[tuple[Format, bool], _Made] = {}
         self._asked: frozenset[bool] = frozenset()
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -80,22 +86,43 @@ class Exposition:
             for openmetrics in self._asked:  # a format that nobody asks for costs nothing
                 published.body(openmetrics=openmetrics)
             self._published = published
+            self._made = {}  # those answers would keep the old bytes
 
     def series(self) -> Mapping[str, int]:
         """Return how many campaign and channel series each account has."""
         return {account.snapshot.account: account.series for account in self._published.accounts}
 
-    def respond(self, accept: str | None, accept_encoding: str | None) -> Response:
-        """Return the answer to a scrape with these values of ``Accept`` and ``Accept-Encoding``."""
-        format_ = choose_format(accept)
+    def at_hand(self, accept: str | None, accept_encoding: str | None, now: float) -> Response | None:
+        """Return what `respond` would if that takes no time: the answer of a moment ago, if it still holds."""
+        made = self._made.get((choose_format(accept), accepts_gzip(accept_encoding)))
+        if (
+            made is None
+            or made.published is not self._published
+            or made.changes != self._metrics.changes
+            or now >= made.until
+        ):
+            return None
+        return made.response
+
+    def respond(self, accept: str | None, accept_encoding: str | None, now: float = -math.inf) -> Response:
+        """Return the answer to a scrape with these values of ``Accept`` and ``Accept-Encoding``.
+
+        For a moment from `now` on (steady seconds) it is at hand.
+        """
+        format_, packed = choose_format(accept), accepts_gzip(accept_encoding)
         openmetrics = format_.openmetrics
         self._asked |= {openmetrics}
-        body = self._published.body(openmetrics=openmetrics)
+        published = self._published
+        body = published.body(openmetrics=openmetrics)
         own = self._own_metrics(openmetrics=openmetrics)
         live = self._metrics.render_process(openmetrics=openmetrics) + (END if openmetrics else b"")
-        if accepts_gzip(accept_encoding):
-            return Response((*body.packed, own.packed, body.end(own.plain, live)), format_.content_type, "gzip")
-        return Response((*body.plain, own.plain, live), format_.content_type, None)
+        if packed:
+            parts = (*body.packed, own.packed, body.end(own.plain, live))
+        else:
+            parts = (*body.plain, own.plain, live)
+        response = Response(parts, format_.content_type, "gzip" if packed else None)
+        self._made[format_, packed] = _Made(response, published, own.rendered.changes, now + _MOMENT)
+        return response
 
     def _own_metrics(self, *, openmetrics: bool) -> _Own:
         """Return the exporter's metrics about itself, the same object while none has changed."""
@@ -116,6 +143,16 @@ class _Own:
     @property
     def plain(self) -> bytes:
         return self.rendered.body
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An answer, and what it holds for: what was `published`, so many `changes`, a time."""
+
+    response: Response
+    published: _Published
+    changes: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,11 @@ class SelfMetrics:
             self._reload_timestamp.set(at)
         self._change()
 
+    @property
+    def changes(self) -> int:
+        """How often a value has changed, those of the process apart."""
+        return self._changes
+
     def render(self, *, openmetrics: bool) -> RenderedMetrics:
         """Return all but the metrics of the process; the same object as before while nothing has changed."""
         rendered = self._rendered.get(openmetrics)

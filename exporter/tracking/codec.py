@@ -31,11 +31,12 @@ Json: TypeAlias = Any
 """What `json.loads` returns."""
 
 _INVALID: Final = "?"
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one each time
 
 
 def dump(value: Json) -> str:
     """Return JSON, as short as it can be."""
-    return json.dumps(value, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 # Counts

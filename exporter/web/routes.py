@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = 256 * 1024
 _SCRAPE_WORKERS: Final = 2
 _MAX_COMPUTING: Final = 40
 """Pages under way at once. Scrapes aren't refused: connections are bounded, and each waits for milliseconds."""
@@ -115,10 +114,11 @@ class WebApp:
             self._computing -= 1
 
     async def _metrics(self, request: Request) -> Response:
-        respond = partial(
-            self._site.exposition, request.headers.get("accept"), request.headers.get("accept-encoding")
-        )
-        exposition = await asyncio.get_running_loop().run_in_executor(self._scrape_executor, respond)
+        loop = asyncio.get_running_loop()
+        asked = request.headers.get("accept"), request.headers.get("accept-encoding"), loop.time()
+        exposition = self._site.exposition_at_hand(*asked)
+        if exposition is None:
+            exposition = await loop.run_in_executor(self._scrape_executor, self._site.exposition, *asked)
         headers = {"vary": "Accept, Accept-Encoding", "content-type": exposition.content_type}
         if exposition.content_encoding is not None:
             headers["content-encoding"] = exposition.content_encoding
@@ -221,7 +221,7 @@ class _PartsResponse(Response):
 
 
 def _chunks(parts: Sequence[bytes]) -> Iterator[bytes | memoryview]:
-    """Yield `parts` in pieces of at most 64 KiB: large ones cut without a copy, small neighbours joined."""
+    """Yield `parts` in pieces of up to _CHUNK bytes: large ones cut without a copy, small neighbours joined."""
     small: list[bytes] = []
     for part in parts:
         if small and sum(map(len, small)) + len(part) > _CHUNK:

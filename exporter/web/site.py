@@ -33,14 +33,15 @@ class Response(Protocol):
 class Site:
     """Everything that the pages and endpoints show or do.
 
-    `exposition` takes the request's Accept and Accept-Encoding. It and `reload` are called on worker threads
-    and may take their time; the others are called on the event loop's thread and must return at once.
+    `exposition` takes the request's Accept and Accept-Encoding and the steady time; `exposition_at_hand` too,
+    and returns None if the answer takes a while. `exposition` and `reload` are called on worker threads and
+    may take their time; the others are called on the event loop's thread and must return at once.
     `reload` raises ConfigError, whose faults are shown to whoever asked, so they must hold no values. `clock`
     gives seconds since the epoch. `configuration` returns what is in force as a text without secrets.
     `documentation` is a URL to link to.
     """
 
-    exposition: Callable[[str | None, str | None], Response]
+    exposition: Callable[[str | None, str | None, float], Response]
     snapshot: Callable[[], Snapshot]
     accounts: Callable[[], tuple[AccountStatus, ...]]
     reload: Callable[[], None]
@@ -52,3 +53,4 @@ class Site:
     documentation: str | None = None
     status: Callable[[], ExporterStatus] = ExporterStatus
     configuration: Callable[[], str] = str
+    exposition_at_hand: Callable[[str | None, str | None, float], Response | None] = lambda *_: None

@@ -29,7 +29,7 @@ TEXT = b"".join(
 GZIP = zlib.compress(TEXT[: 4 << 20], wbits=31)
 
 
-def exposition(_accept: str | None, encoding: str | None) -> Exposed:
+def exposition(_accept: str | None, encoding: str | None, _now: float) -> Exposed:
     """Answer a scrape as the exporter does: shared bytes and a small part of its own."""
     if encoding and "gzip" in encoding:
         return Exposed((GZIP, bytes(2000)), content_encoding="gzip")

@@ -444,6 +444,31 @@ def test_what_is_published_stays_the_same_object(rendered: list[int]) -> None:
     assert 3 == len(rendered)
 
 
+def test_an_answer_is_at_hand_for_a_moment() -> None:
+    """Scrapers of one moment get the same answer, if they take the same form and nothing has changed."""
+    metrics = SelfMetrics()
+    metrics.init_account("main", ["statistics"])
+    target = Exposition(metrics)
+    target.publish(Snapshot((account(*many(3)),)))
+    assert target.at_hand(TEXT, "gzip", 10.0) is None
+    answer = target.respond(TEXT, "gzip", 10.0)
+    assert answer is target.at_hand(TEXT, "gzip", 10.2)
+    assert target.at_hand(TEXT, None, 10.2) is None
+    assert target.at_hand(OPENMETRICS, "gzip", 10.2) is None
+    assert target.at_hand(TEXT, "gzip", 10.3) is None
+
+    target.respond(TEXT, "gzip", 20.0)
+    target.publish(Snapshot((account(*many(4)),)))
+    assert target.at_hand(TEXT, "gzip", 20.0) is None
+
+    target.respond(TEXT, "gzip", 30.0)
+    metrics.poll_started("main", "statistics")
+    assert target.at_hand(TEXT, "gzip", 30.0) is None
+
+    target.respond(TEXT, "gzip")  # no one knows when
+    assert target.at_hand(TEXT, "gzip", 40.0) is None
+
+
 @examples(60, phases=(Phase.explicit, Phase.generate), deadline=None)
 @given(
     generations=st.lists(st.dictionaries(st.integers(1, 12), st.integers(0, 3)), min_size=2, max_size=6),

@@ -24,7 +24,7 @@ def test_metrics() -> None:
     """The exposition is sent as negotiated, with its length and what it varies by."""
     asked: list[tuple[str | None, str | None]] = []
 
-    def exposition(accept: str | None, encoding: str | None) -> Exposed:
+    def exposition(accept: str | None, encoding: str | None, _now: float) -> Exposed:
         asked.append((accept, encoding))
         return Exposed((b"zipped",), "application/openmetrics-text; version=1.0.0; charset=utf-8", "gzip")
 
@@ -44,8 +44,8 @@ def test_metrics_without_headers() -> None:
     """A client that says nothing gets None for both, and no Content-Encoding."""
     asked: list[tuple[str | None, str | None]] = []
 
-    def exposition(*headers: str | None) -> Exposed:
-        asked.append(headers)
+    def exposition(accept: str | None, encoding: str | None, _now: float) -> Exposed:
+        asked.append((accept, encoding))
         return Exposed()
 
     answer = call(site(exposition=exposition), "/metrics")
@@ -57,6 +57,16 @@ def test_telemetry_path() -> None:
     """--web.telemetry-path moves the exposition."""
     moved = site(telemetry_path="/own")
     assert [EXPOSITION, 404] == [call(moved, "/own").body, call(moved, "/metrics").status]
+
+
+def test_metrics_at_hand() -> None:
+    """What is at hand is sent without a thread."""
+
+    def exposition(*_: object) -> Exposed:
+        raise AssertionError
+
+    at_hand = {"exposition": exposition, "exposition_at_hand": lambda *_: Exposed((b"at hand",))}
+    assert b"at hand" == call(site(**at_hand), "/metrics").body
 
 
 def test_a_large_body_is_sent_in_pieces() -> None:
@@ -82,7 +92,7 @@ def test_a_large_body_is_sent_in_pieces() -> None:
 
     asyncio.run(main())
     assert len(body) == sum(sizes)
-    assert max(sizes) <= 65536
+    assert max(sizes) <= 262144
 
 
 def test_a_peer_that_left_is_not_sent_the_rest(caplog: pytest.LogCaptureFixture) -> None:
@@ -263,9 +273,9 @@ def test_lifecycle_from_another_origin(headers: dict[str, str], refused: bool) -
 
 def test_large_parts_are_not_copied() -> None:
     """Pieces of a large part are views of it; small neighbours are sent as one."""
-    large = bytes(200_000)
+    large = bytes(800_000)
     chunks = list(_chunks((b"a", b"b", large, b"c", b"d")))
-    assert [2, 65536, 65536, 65536, 3392, 2] == [len(chunk) for chunk in chunks]
+    assert [2, 262144, 262144, 262144, 13568, 2] == [len(chunk) for chunk in chunks]
     assert all(chunk.obj is large for chunk in chunks if isinstance(chunk, memoryview))
 
 
