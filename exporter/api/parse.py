@@ -6,6 +6,8 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
+from sys import intern
 from typing import TYPE_CHECKING, Final, Generic
 
 import msgspec
@@ -25,11 +27,15 @@ if TYPE_CHECKING:
 KEPT_FOR: Final = 4
 """A row that doesn't come again while all others come so many times, on average, is no longer kept."""
 _LEAST_READ: Final = 1000
+_DIGEST_BYTES: Final = 16
+"""Of rows that are known: less to keep than the rows, and as good as never that of another one."""
 
 _TOTAL_HEADERS: Final = ("x-pagination-total-count", "x-total-count", "x-total", "x-pagination-total")
 _LONGEST_TOTAL: Final = 16
 _OPENABLE: Final = ("email", "push")
 """Parts of the names of channels whose messages can be seen to be opened."""
+_NONE: Final[frozenset[str]] = frozenset()
+"""One for all rows: Python makes a new one each time."""
 
 
 class _UnreadableRow(Exception):  # noqa: N818 - the row is passed over; nothing else is wrong
@@ -48,8 +54,8 @@ class _Parsed(Generic[R]):
 class Reader(Generic[R]):
     """Reads the answers of one resource.
 
-    A row that comes again byte by byte isn't parsed again, and is the same object as before; rows that don't
-    come any more are forgotten. Safe to use from several threads.
+    A row that comes again byte by byte (by its digest) isn't parsed again, and is the same object as before;
+    rows that don't come any more are forgotten. Safe to use from several threads.
     """
 
     def __init__(self, resource: str, read: Callable[[Raw, list[str]], R]) -> None:
@@ -73,7 +79,10 @@ class Reader(Generic[R]):
         unknown: set[str] = set()
         last_fault = ""
         with self._lock:
-            found = [self._recent.get(content) or self._find(content) for content in contents]
+            found = []
+            for content in contents:
+                key = blake2b(content, digest_size=_DIGEST_BYTES).digest()
+                found.append(self._recent.get(key) or self._find(key, content))
             self._forget(len(contents))
         for index, parsed in enumerate(found):
             if parsed.row is None:
@@ -96,27 +105,27 @@ class Reader(Generic[R]):
             unknown=frozenset(unknown),
         )
 
-    def _find(self, content: bytes) -> _Parsed[R]:
+    def _find(self, key: bytes, content: bytes) -> _Parsed[R]:
         """Return a row that was read before, or parse it."""
-        parsed = self._older.pop(content, None)
+        parsed = self._older.pop(key, None)
         if parsed is None:
             parsed = self._parse(content)
         if parsed.row is not None:
             message = _message(parsed.row)
             before = self._latest.get(message)
-            if before is not None and before != content:  # it has taken the place of what was read before
+            if before is not None and before != key:  # it has taken the place of what was read before
                 self._recent.pop(before, None)
                 self._older.pop(before, None)
-            self._latest[message] = content
-            self._recent[content] = parsed
+            self._latest[message] = key
+            self._recent[key] = parsed
         return parsed
 
     def _parse(self, content: bytes) -> _Parsed[R]:
         raw = _decode(content)
         if not isinstance(raw, dict):
-            return _Parsed(None, ("campaign_id",), frozenset())
+            return _Parsed(None, ("campaign_id",), _NONE)
         invalid: list[str] = []
-        unknown = frozenset() if raw.keys() <= self._known else frozenset(raw.keys() - self._known)
+        unknown = _NONE if raw.keys() <= self._known else frozenset(raw.keys() - self._known)
         try:
             row = self._read(raw, invalid)
         except _UnreadableRow as fault:
@@ -128,8 +137,8 @@ class Reader(Generic[R]):
         self._read_rows += read
         if self._read_rows < KEPT_FOR * len(self._recent) + _LEAST_READ:
             return
-        for content, parsed in self._older.items():
-            if parsed.row is not None and self._latest.get(_message(parsed.row)) == content:
+        for key, parsed in self._older.items():
+            if parsed.row is not None and self._latest.get(_message(parsed.row)) == key:
                 del self._latest[_message(parsed.row)]
         self._older, self._recent = self._recent, {}
         self._read_rows = 0
@@ -236,7 +245,7 @@ def _identity(raw: Raw) -> tuple[int, str, float]:
     campaign_id = values.identifier(raw.get("campaign_id"))
     if campaign_id is None:
         raise _UnreadableRow("campaign_id")
-    channel = values.text(raw.get("type")).strip().lower() if isinstance(raw.get("type"), str) else ""
+    channel = intern(values.text(raw.get("type")).strip().lower()) if isinstance(raw.get("type"), str) else ""
     if not channel:
         raise _UnreadableRow("type")
     start = values.moment(raw.get("campaign_start_at"))

@@ -10,6 +10,7 @@ import calendar
 import re
 from decimal import Decimal
 from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter.api.model import INVALID
@@ -115,5 +116,5 @@ def _offset(text: str | None) -> int:
 
 
 def text(value: object) -> str:
-    """Return a text; an empty one if there is none."""
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    """Return a text; an empty one if there is none. Equal ones are one object: rows repeat them."""
+    return intern(value if isinstance(value, str) else "" if value is None else str(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,7 +37,7 @@ class KnownRows:
     def __init__(self, known: Iterable[tuple[int, str, float, int]] = ()) -> None:
         self._counts: dict[RowKey, int] = {}
         self._order: list[RowKey] = []
-        self._campaigns: defaultdict[int, set[RowKey]] = defaultdict(set)
+        self._campaigns: dict[int, tuple[RowKey, ...]] = {}
         for campaign_id, channel, start, rows in known:
             self._set(RowKey(start, campaign_id, channel), rows)
 
@@ -70,9 +70,9 @@ class KnownRows:
         """Return the campaigns that start in `part`."""
         return {key.campaign_id for key in self.within(part)}
 
-    def of(self, campaign_id: int) -> set[RowKey]:
+    def of(self, campaign_id: int) -> tuple[RowKey, ...]:
         """Return what is known of one campaign."""
-        return self._campaigns.get(campaign_id, set())
+        return self._campaigns.get(campaign_id, ())
 
     def ids(self) -> AbstractSet[int]:
         """Return all campaigns."""
@@ -112,12 +112,12 @@ class KnownRows:
     def _set(self, key: RowKey, count: int) -> None:
         if count and key not in self._counts:
             insort(self._order, key)
-            self._campaigns[key.campaign_id].add(key)
+            self._campaigns[key.campaign_id] = (*self.of(key.campaign_id), key)
         elif not count and key in self._counts:
             del self._order[bisect_left(self._order, key)], self._counts[key]
-            self._campaigns[key.campaign_id].discard(key)
-            if not self._campaigns[key.campaign_id]:
-                del self._campaigns[key.campaign_id]
+            rest = tuple(other for other in self._campaigns.pop(key.campaign_id) if other != key)
+            if rest:
+                self._campaigns[key.campaign_id] = rest
         if count:
             self._counts[key] = count
 
