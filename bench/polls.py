@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.processes import change, fake_api, memory
+from exporter import interpreter
 from exporter.api.client import ApiClient, ApiSettings
-from exporter.app import tune_interpreter
 from exporter.config.model import Config
 from exporter.exposition.exposition import Exposition
 from exporter.exposition.self_metrics import SelfMetrics
@@ -100,6 +100,7 @@ class Bench:
     def _publish(self, poller: AccountPoller) -> None:
         self.exposition.publish(Snapshot((poller.snapshot,)))
         self.published = time.perf_counter()
+        interpreter.give_memory_back()
 
     def poll(self) -> None:
         """Poll both resources, as after a while."""
@@ -117,7 +118,7 @@ class Bench:
 @contextmanager
 def bench(url: str, *, max_campaigns: int = 20_000) -> Iterator[Bench]:
     """Return an account that polls, with a state file for as long; the interpreter is set as the exporter's."""
-    tune_interpreter()
+    interpreter.tune()
     with tempfile.TemporaryDirectory() as folder, closing(Bench(url, Path(folder), max_campaigns)) as one:
         yield one
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import signal
-import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__, clocks
+from exporter import __version__, clocks, interpreter
 from exporter.accounts import Accounts
 from exporter.errors import ConfigError, StateError, StateLockedError
 from exporter.exposition.exposition import Exposition
@@ -38,12 +35,6 @@ PRUNING: Final = 86400.0
 """Seconds between two prunings of the archive."""
 STATE_RETRY: Final = 60.0
 """Seconds between two tries of a state file that can't be used."""
-SWITCH: Final = 0.001
-"""Seconds after which a thread that computes lets another one go on: a scrape doesn't wait for a poll."""
-GARBAGE: Final = (100_000, 20, 100)
-"""Thresholds of Python's garbage collector."""
-MALLOC: Final = ((-1, 2**17), (-3, 2**17), (-8, 2))
-"""Of glibc (malloc.h): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX. What a publish leaves is given back."""
 CLOCK_CHECK: Final = 1.0
 """Seconds between two looks whether the wall clock was set."""
 
@@ -58,19 +49,6 @@ class Options:
     lifecycle: bool = False
     shard: int = 0
     total_shards: int = 1
-
-
-def tune_interpreter() -> None:
-    """Let scrapes go on while a poll computes, look for garbage less often, and give memory back.
-
-    Campaigns are many objects without cycles: to look for garbage among them takes a third of a poll.
-    """
-    sys.setswitchinterval(SWITCH)
-    gc.set_threshold(*GARBAGE)
-    with suppress(OSError, AttributeError):  # another C library than glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in MALLOC:
-            mallopt(parameter, value)
 
 
 class App:
@@ -120,7 +98,7 @@ class App:
         Raises ConfigError if the addresses or the web config file can't be used, StateLockedError if another
         process has the state file.
         """
-        tune_interpreter()
+        interpreter.tune()
         with ExitStack() as stack:
             self.open()
             stack.callback(self.close)
