@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import interpreter
 from exporter.logs import fields
 from exporter.polling.account import AccountPoller
 from exporter.tracking.model import Snapshot
@@ -151,7 +150,6 @@ class Accounts:
             # Renders here, in the poll's thread, and not in the first scrape
             self._series = exposition.series()
             self.exposition = exposition
-        interpreter.give_memory_back()
 
     def statuses(self) -> tuple[AccountStatus, ...]:
         """Return how all accounts go. If no account has fresh data, those that had some aren't ready."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from exporter import __version__, clocks, interpreter
 from exporter.accounts import Accounts
 from exporter.errors import ConfigError, StateError, StateLockedError
-from exporter.exposition.exposition import Exposition
+from exporter.exposition.exposition import Exposition, Response
 from exporter.exposition.self_metrics import SelfMetrics
 from exporter.logs import fields
 from exporter.schedule import Schedule
@@ -35,6 +35,8 @@ PRUNING: Final = 86400.0
 """Seconds between two prunings of the archive."""
 STATE_RETRY: Final = 60.0
 """Seconds between two tries of a state file that can't be used."""
+GIVING_BACK: Final = 60.0
+"""Seconds between two times that free memory is given back."""
 CLOCK_CHECK: Final = 1.0
 """Seconds between two looks whether the wall clock was set."""
 
@@ -103,8 +105,8 @@ class App:
             self.open()
             stack.callback(self.close)
             site = Site(
-                exposition=lambda *asked: self._accounts.exposition.respond(*asked),  # noqa: PLW0108 - a reload
-                exposition_at_hand=lambda *asked: self._accounts.exposition.at_hand(*asked),  # noqa: PLW0108
+                exposition=self.respond,
+                exposition_at_hand=self._at_hand,
                 snapshot=lambda: self._accounts.snapshot,
                 accounts=self._accounts.statuses,
                 reload=self.reload,
@@ -175,6 +177,13 @@ class App:
             total_shards=self._options.total_shards,
         )
 
+    def respond(self, accept: str | None, accept_encoding: str | None, now: float) -> Response:
+        """Return the answer to a scrape, as of `Exposition.respond`."""
+        return self._accounts.exposition.respond(accept, accept_encoding, now)
+
+    def _at_hand(self, accept: str | None, accept_encoding: str | None, now: float) -> Response | None:
+        return self._accounts.exposition.at_hand(accept, accept_encoding, now)
+
     async def _serve(self, server: WebServer) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
@@ -198,6 +207,7 @@ class App:
         self._accounts.poll(self._config, self._accounts.exposition)
         self._schedule.every(PRUNING, self._prune, "pruning of the archive")
         self._schedule.every(STATE_RETRY, self._retry_state, "state file that couldn't be used")
+        self._schedule.every(GIVING_BACK, interpreter.give_memory_back, "memory that is free")
         self._schedule.start()
 
     def end(self) -> None:

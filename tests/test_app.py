@@ -171,7 +171,7 @@ def test_polling_without_a_usable_state(
     app = running()
 
     def samples() -> Samples:
-        return Samples(app._respond(None, None).body.decode())
+        return Samples(app.respond(None, None, 0.0).body.decode())
 
     assert app._accounts._pollers["main"].poll("statistics")
     assert (0, 1250) == (samples().value("intarget_state_persistent"), samples().value(SENT))
@@ -196,7 +196,7 @@ def test_no_state_file_is_no_problem(site: Site, running: Callable[[], App]) -> 
     site.write(state={"path": None})
     app = running()
     assert app._status().state_problem is None
-    assert Samples(app._respond(None, None).body.decode()).value("intarget_state_persistent") is None
+    assert Samples(app.respond(None, None, 0.0).body.decode()).value("intarget_state_persistent") is None
 
 
 def test_the_state_of_another_process(site: Site) -> None:
@@ -260,13 +260,13 @@ def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site, running: Call
     app = running()
     assert app._accounts._pollers["main"].poll("statistics")
     before = app._accounts.exposition
-    assert 1250 == Samples(app._respond(None, None).body.decode()).value(SENT)
+    assert 1250 == Samples(app.respond(None, None, 0.0).body.decode()).value(SENT)
     begun = AccountPoller.__init__
     seen: list[float | None] = []
 
     def begin(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed through
         begun(*args, **kwargs)
-        seen.append(Samples(app._respond(None, None).body.decode()).value(SENT))
+        seen.append(Samples(app.respond(None, None, 0.0).body.decode()).value(SENT))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AccountPoller, "__init__", begin)
@@ -285,7 +285,7 @@ def test_a_reload_forgets_nothing_of_who_stays(site: Site, running: Callable[[],
         assert app._accounts._pollers["main"].poll(resource)
 
     def samples() -> Samples:
-        return Samples(app._respond(None, None).body.decode())
+        return Samples(app.respond(None, None, 0.0).body.decode())
 
     site.write(poll={"stale_after": "3h"})
     app.reload()
