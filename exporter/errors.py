@@ -18,6 +18,7 @@
         ├── BadResponseError        bad_response
         ├── TooLargeError           too_large
         ├── DeadlineError           deadline
+        │   └── RequestsSpentError      deadline
         └── InternalError           internal
 
 Messages never hold a URL or a token, and of a response body no more than the API's own error message.
@@ -125,6 +126,12 @@ class TooLargeError(PollError):
 
 class DeadlineError(PollError):
     """The poll took longer than `api.deadline`."""
+
+    reason = "deadline"
+
+
+class RequestsSpentError(DeadlineError):
+    """The poll has put as many requests as one poll may; the next one goes on. No poll fails by it."""
 
     reason = "deadline"
 

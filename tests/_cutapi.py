@@ -12,9 +12,10 @@ from exporter.api.model import MessageStats, Page
 from exporter.errors import ClientError, DeadlineError, RequestTimeoutError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from exporter.api.model import Query
+    from exporter.errors import PollError
 
 NO_COUNTS = (None,) * len(COUNTER_FIELDS)
 DAY = 86400
@@ -37,9 +38,9 @@ class CutApi:
     `caps` replaces `cap` for requests of one kind ("ids", "send"). `zone` is what the server adds to UTC before
     it compares; `to_means` ("start", "midnight", "day", "end") how startTo is read, with `stops` for "end";
     `ids_taken` how many of the asked identifiers it heeds. `most_*`, `future` and `slowest` are what it takes:
-    more is refused, or times out; an answer with the campaign `broken` fails. `half` is the chance of an answer
-    that lacks rows. After `deadline` requests nothing is answered any more. `between` is called before each
-    answer.
+    more is refused, or times out; an answer with one of the campaigns `broken` fails with `breaks`. `half` is
+    the chance of an answer that lacks rows. After `deadline` requests nothing is answered any more. `between`
+    is called before each answer.
     """
 
     rows: list[MessageStats]
@@ -63,7 +64,8 @@ class CutApi:
     most_seconds: int | None = None
     most_ids: int | None = None
     slowest: int | None = None
-    broken: int | None = None
+    broken: Collection[int] = ()
+    breaks: PollError = field(default_factory=lambda: ServerError("HTTP 500", status=500))
     future: bool = True
     half: float = 0.0
     now: float = math.inf
@@ -84,9 +86,9 @@ class CutApi:
         self.between()
         self._refuse(query)
         found = [row for row in self._near(query) if self._matches(row, query)]
-        if self.broken is not None and any(row.campaign_id == self.broken for row in found):
+        if any(row.campaign_id in self.broken for row in found):
             self.errors += 1
-            raise ServerError("HTTP 500", status=500)
+            raise self.breaks
         self._sort(found)
         page = self._cut(found[self._skipped(found, query) :], query)
         if self.half and self._random(query).random() < self.half:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic
 
 from exporter.api.model import Query, R, TimeRange
 from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, Sizes, page_sizes
 from exporter.collect.pages import all_pages
+from exporter.collect.poisoned import Poisoned
+from exporter.collect.server_limits import FURTHEST
 from exporter.errors import (
     BadResponseError,
     ClientError,
+    ConnectionFailedError,
     DeadlineError,
     PollError,
+    RequestsSpentError,
     RequestTimeoutError,
     ServerError,
     TooLargeError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from exporter.api.model import Page
     from exporter.collect.server_limits import ServerLimits
@@ -30,7 +35,14 @@ if TYPE_CHECKING:
 DAY: Final = 86400
 NEVER: Final = TimeRange(946_684_800, 946_684_801)
 """A moment in which nothing was sent or started (the turn of 2000)."""
-REFUSALS: Final = (ClientError, ServerError, RequestTimeoutError, TooLargeError, BadResponseError)
+REFUSALS: Final = (
+    ClientError,
+    ServerError,
+    RequestTimeoutError,
+    TooLargeError,
+    BadResponseError,
+    ConnectionFailedError,
+)
 """How a request may fail that a smaller one wouldn't; what only looks for a proof may fail so, too."""
 SIZE_STATUSES: Final = frozenset({None, 400, 413, 414, 422})
 LARGER: Final = "per_page"
@@ -49,8 +61,10 @@ def is_refusal(error: PollError) -> bool:
 class Asker(Generic[R]):
     """Puts the requests of one poll, and learns from every answer.
 
-    `whole` is the range of starts that is being watched. Requests that only serve a proof are put as long as
-    `allowance` says that the poll may still put so many.
+    `whole` is the range of starts that is being watched. What is `bounded` may put no more requests in one poll
+    than twice what an API with pages would need, five times where little is known yet, and some more. Each job
+    may leave a part of that to those after it: `share` is what all jobs until now may put. Requests that only
+    serve a proof are bounded in any case.
     """
 
     def __init__(
@@ -64,11 +78,16 @@ class Asker(Generic[R]):
         per_page: int,
         concurrency: int = 1,
         pages: bool = False,
+        bounded: bool = False,
+        poisoned: Poisoned | None = None,
     ) -> None:
         self._ask = ask
         self._pages = pages
         self.limits = limits
         self.known = known
+        self.poisoned = Poisoned() if poisoned is None else poisoned
+        self.bounded = bounded
+        self.share = 1.0
         self.now = now
         self.whole = whole
         self.configured = per_page
@@ -94,16 +113,33 @@ class Asker(Generic[R]):
 
     @property
     def allowance(self) -> int:
-        """How many more requests the poll may cost: twice what an API with pages would, and cold five times."""
+        """How many more requests may be put now."""
         pages = math.ceil(len(self.known) / max(1, self.limits.limit(Kind.START, self.per_page).rows))
         if self.limits.longest is not None:
             pages += self.whole.seconds // self.limits.longest
         cold = self._cold or 2 * self._rows < len(self.known)
-        return (5 * pages + 28 if cold else 2 * pages + 9) - self.requests + self.excused
+        most = 5 * pages + 30 if cold else 2 * pages + 10
+        return math.floor(most * self.share) - self.requests + self.excused
 
     def may_ask(self, requests: int = 1) -> bool:
         """Whether so many requests more are within the allowance."""
         return self.allowance >= requests
+
+    @contextmanager
+    def unbounded(self, *, excused: bool = False) -> Iterator[None]:
+        """Put all requests that it takes, since half of them would be in vain; `excused`: they don't count."""
+        bounded, before, self.bounded = self.bounded, self.requests, False
+        try:
+            yield
+        finally:
+            self.bounded = bounded
+            self.excused += self.requests - before if excused else 0
+
+    def is_up(self) -> bool:
+        """Whether the server answers at all: a request for a moment tells."""
+        moment = math.floor(self.now) - FURTHEST
+        with self.unbounded(excused=True):
+            return self.probe(Query(start_from=moment, start_to=moment + 1, per_page=RUNGS[-1])) is not None
 
     # Requests
 
@@ -134,14 +170,19 @@ class Asker(Generic[R]):
         return Query(send_from=first - margin, send_to=last + margin, per_page=self.per_page)
 
     def put(self, query: Query) -> Page[R]:
-        """Put one request. Raises PollError."""
+        """Put one request. Raises PollError, RequestsSpentError."""
         (result,) = self.put_all([query])
         if isinstance(result, PollError):
             raise result
         return result
 
     def put_all(self, queries: Sequence[Query]) -> list[Page[R] | PollError]:
-        """Put requests at the same time; a failure stands in the place of its answer."""
+        """Put requests at the same time; a failure stands in the place of its answer.
+
+        Raises RequestsSpentError if they are more than the poll may put.
+        """
+        if self.bounded and not self.may_ask(len(queries)):
+            raise RequestsSpentError("the poll has put as many requests as it may; the next one goes on")
         self.requests += len(queries)
         if len(queries) == 1:
             results = [self._try(query) for query in queries]

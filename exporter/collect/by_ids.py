@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, Generic
 from exporter.api.model import R, TimeRange
 from exporter.collect.asking import is_refusal
 from exporter.collect.page_cap import Kind, Sizes
+from exporter.collect.server_limits import MOST_IDS
 from exporter.collect.split_plan import RowKey
-from exporter.errors import PollError
+from exporter.errors import ConnectionFailedError, PollError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from exporter.collect.model import Answers
 
 REFUSED_AT_MOST: Final = 3
-"""Refusals in a row of requests for one campaign, after which the job is given up."""
+"""Campaigns whose every answer fails, and no other that is answered, after which the job is given up."""
 
 Ids = tuple[int, ...]
 
@@ -40,38 +41,64 @@ class IdReader(Generic[R]):
         self.seen: Counter[RowKey] = Counter()  # the most rows that any answer had
 
     def read(self, ids: Iterable[int], *, sparse: bool = False) -> None:
-        """Read campaigns; `sparse`: most don't exist. Raises PollError where no smaller request helps."""
+        """Read campaigns, in this order; `sparse`: most don't exist.
+
+        Raises PollError where no smaller request helps, or when the time is up.
+        """
         asker = self._asker
-        limits = asker.limits
-        todo = self._chunks(sorted(set(ids) - self._answers.ids), Sizes() if sparse else Sizes(1, 1, 1))
-        before = limits.ids, limits.ids_refused
+        wanted = list(dict.fromkeys(number for number in ids if number not in self._answers.ids))
+        left_out = asker.poisoned.are_left_out(wanted, asker.now)
+        self._give_up(left_out)
+        failed = [number for number in wanted if number in asker.poisoned.ids]
+        others = [number for number in wanted if number not in asker.poisoned.ids]
+        chunks = [
+            *self._chunks(others, sparse=sparse),
+            *((number,) for number in failed if number not in left_out),
+        ]
+        todo = chunks[::-1]
         while todo:
-            if limits.ids_ignored:
-                self._answers.incomplete = True
-                self.unproven.update(number for chunk in todo for number in chunk)
+            if asker.limits.ids_ignored:
+                self._give_up(number for chunk in todo for number in chunk)
                 return
             chunks = self._next(todo)
             failure = None
             results = asker.put_all([asker.ids(chunk) for chunk in chunks])
             for chunk, result in zip(chunks, results, strict=True):
-                if not isinstance(result, PollError):
-                    self._refused = 0
-                    limits.grow_ids(len(chunk))
+                try:
+                    if isinstance(result, PollError):
+                        raise result
                     todo += self._take(chunk, result)
-                elif not is_refusal(result):
-                    failure = result
-                elif len(chunk) > 1:
-                    limits.ids, limits.ids_refused = len(chunk) // 2, len(chunk)
-                    todo.append(chunk)
-                else:
-                    self._refused += 1
-                    self._answers.incomplete = True
-                    self.unproven.update(chunk)
-                    if self._refused >= REFUSED_AT_MOST:
-                        limits.ids, limits.ids_refused = before  # it isn't their number
-                        failure = result
+                    asker.limits.grow_ids(len(chunk))
+                except PollError as error:
+                    if not is_refusal(error) or (
+                        isinstance(error, ConnectionFailedError) and not asker.is_up()
+                    ):
+                        failure = error
+                    elif sparse:
+                        continue
+                    elif len(chunk) > 1:
+                        asker.limits.ids, asker.limits.ids_refused = len(chunk) // 2, len(chunk)
+                        todo.append(chunk)
+                    else:
+                        asker.limits.ids, asker.limits.ids_refused = MOST_IDS, None  # it isn't their number
+                        self._leave_out(chunk[0], error)
             if failure is not None:
                 raise failure
+
+    def _leave_out(self, number: int, error: PollError) -> None:
+        """Leave out a campaign whose every answer fails. Raises `error` if no other is answered, either."""
+        self._give_up([number])
+        self._refused += 1
+        if not self._asker.is_up():
+            raise error
+        self._asker.poisoned.leave_out_id(number, self._asker.now)
+        if self._refused >= REFUSED_AT_MOST and not self.answered:
+            raise error
+
+    def _give_up(self, ids: Iterable[int]) -> None:
+        for number in ids:
+            self._answers.incomplete = True
+            self.unproven.add(number)
 
     def _next(self, todo: list[Ids]) -> list[Ids]:
         """Take as many chunks as can be asked for at the same time, none with more than the server takes."""
@@ -83,8 +110,9 @@ class IdReader(Generic[R]):
             chunks.append(chunk[:most])
         return chunks
 
-    def _chunks(self, ids: list[int], least: Sizes) -> list[Ids]:
-        """Split `ids` so that the rows known of them, at least so many of each, fit an answer."""
+    def _chunks(self, ids: list[int], *, sparse: bool) -> list[Ids]:
+        """Split `ids` so that the rows known of them, at least one each unless `sparse`, fit an answer."""
+        least = Sizes() if sparse else Sizes(1, 1, 1)
         known, room = self._asker.known, self._asker.room(Kind.IDS)
         chunks: list[Ids] = []
         chunk: list[int] = []
@@ -108,6 +136,7 @@ class IdReader(Generic[R]):
             self._doubt(chunk, page)
             return []
         self.answered.update(chunk)
+        asker.poisoned.clear_ids(chunk)
         self.seen |= Counter(map(RowKey.of, page.rows))
         whole = asker.complete(query, page)
         if whole is None:
@@ -158,8 +187,7 @@ class IdReader(Generic[R]):
         rows = [row for row in page.rows if row.campaign_id in ids]
         self._asker.known.add(rows)
         self._answers.add(rows, proven=False)
-        self._answers.incomplete = True
-        self.unproven.update(ids)
+        self._give_up(ids)
 
     def _settle_absent(self, number: int) -> None:
         """Ask by start for a campaign that its identifier doesn't find: it is gone if neither does."""
@@ -176,8 +204,7 @@ class IdReader(Generic[R]):
                     self._answers.ids.add(number)
                     return
                 self._answers.add(rows, proven=False)
-        self._answers.incomplete = True
-        self.unproven.add(number)
+        self._give_up([number])
 
 
 def _halves(chunk: Ids) -> list[Ids]:

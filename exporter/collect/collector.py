@@ -9,13 +9,15 @@ from exporter.api.model import R, TimeRange
 from exporter.collect.asking import Asker
 from exporter.collect.by_ids import IdReader
 from exporter.collect.by_start import StartReader
+from exporter.collect.dense_second import DenseSeconds
 from exporter.collect.model import Answers, Collected, merge
 from exporter.collect.page_cap import Kind, Sizes
+from exporter.collect.poisoned import Poisoned
 from exporter.collect.ranges import subtract, union
-from exporter.collect.senders import Senders, find_senders
+from exporter.collect.senders import Search, Senders
 from exporter.collect.server_limits import ServerLimits
 from exporter.collect.split_plan import KnownRows
-from exporter.errors import PollError
+from exporter.errors import PollError, RequestsSpentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from exporter.collect.ranges import Ranges
     from exporter.collect.refresh_plan import Rounds
 
+WINDOW_SHARE: Final = 0.85
+SENDERS_SHARE: Final = 0.9
+"""How much of what a poll may ask for is used by then at most."""
 SAME_SENDS: Final = 6 * 3600
 """Seconds between two searches for senders that are expected to find nearly the same."""
 
@@ -47,13 +52,16 @@ class Collector(Generic[R]):
         self.rounds = rounds
         self.limits = ServerLimits.load(saved)
         self.known = KnownRows(known)
+        self.poisoned = Poisoned((saved or {}).get("poisoned"))
         self.dense: dict[int, float] = {}
         done = (saved or {}).get("done")
         self.done = {number for number in done if isinstance(number, int)} if isinstance(done, list) else set()
         self.unproven: Ranges = ()
         self.older: frozenset[int] = frozenset()
         self.unproven_ids: frozenset[int] = frozenset()
+        self.read_at: dict[int, float] = {}  # campaigns read by their identifiers, and when
         self.unseen_senders = ""
+        self.search: Search | None = None  # for senders, and not ended yet
         self.senders: frozenset[int] = frozenset()  # all that sent since `searched`, in the last search
         self.searched = 0
         if rounds is not None:
@@ -76,7 +84,8 @@ class Collector(Generic[R]):
     def save(self) -> dict[str, object]:
         """Return what to keep over a restart, as plain values for JSON."""
         left = [] if self.rounds is None else self.rounds.save()
-        return self.limits.save() | {"left": left, "done": sorted(self.done)}
+        own = {"left": left, "done": sorted(self.done), "poisoned": self.poisoned.save()}
+        return self.limits.save() | own
 
     def restart(self) -> None:
         """Make everything due again: what was read is lost."""
@@ -140,9 +149,12 @@ class Poll(Generic[R]):
             per_page=collector.per_page,
             concurrency=collector.concurrency,
             pages=collector.pages,
+            bounded=collector.rounds is not None,
+            poisoned=collector.poisoned,
         )
         self._jobs: list[Collected[R]] = []
         collector.known.forget_before(whole.first, collector.older)
+        collector.poisoned.forget_before(whole.first)
 
     @property
     def requests(self) -> int:
@@ -159,7 +171,8 @@ class Poll(Generic[R]):
         collector, rounds, whole = self._collector, self._collector.rounds, self._whole
         assert rounds is not None  # noqa: S101 - whoever asks for what is due has said when it is
         due, zone = rounds.due(self._now, self._clock), collector.limits.zone
-        collected, read = self._by_start(due, bounded=True)
+        self._asker.share = WINDOW_SHARE
+        collected, read = self._by_start(due)
         if collector.limits.zone != zone:  # what earlier polls of this round have read was something else
             rounds.restart()
             rounds.due(self._now, self._clock)
@@ -173,38 +186,44 @@ class Poll(Generic[R]):
 
     def by_start(self, ranges: Iterable[TimeRange]) -> Collected[R]:
         """Read every row that starts in `ranges`, whether it is due or not."""
+        self._asker.share = 1.0
         return self._by_start(ranges)[0]
 
-    def _by_start(
-        self, ranges: Iterable[TimeRange], *, bounded: bool = False
-    ) -> tuple[Collected[R], list[TimeRange]]:
-        answers: Answers[R] = Answers()
-        reader = StartReader(
-            self._asker,
-            answers,
-            IdReader(self._asker, answers),
-            dense=self._collector.dense,
-            done=self._collector.done,
-        )
-        self._run(answers, lambda: reader.read(ranges, bounded=bounded))
-        return self._jobs[-1], reader.read_ranges
+    def _by_start(self, ranges: Iterable[TimeRange]) -> tuple[Collected[R], list[TimeRange]]:
+        collector, answers = self._collector, Answers[R]()
+        ids = IdReader(self._asker, answers)
+        dense = DenseSeconds(self._asker, answers, ids, searched=collector.dense, done=collector.done)
+        reader = StartReader(self._asker, answers, ids, dense)
+        self._run(answers, lambda: reader.read(ranges))
+        return self._jobs[-1], answers.read
 
     def by_ids(self, ids: Collection[int], *, filtered: bool = False) -> Collected[R]:
-        """Read every row of the campaigns `ids`; `filtered`: `ask` adds filters, so that some may have none."""
-        answers: Answers[R] = Answers()
+        """Read every row of the campaigns `ids`; `filtered`: `ask` adds filters, so that some may have none.
+
+        What one poll can't read is read by the next ones: the campaigns come in turn.
+        """
+        collector, answers = self._collector, Answers[R]()
+        self._asker.share = 1.0
         reader = IdReader(self._asker, answers, filtered=filtered)
-        self._run(answers, lambda: reader.read(ids))
-        self._collector.older = frozenset(ids)
-        self._collector.unproven_ids = frozenset(ids) - answers.ids
+        read_at = {number: collector.read_at.get(number, 0.0) for number in ids}
+        order = sorted(ids, key=lambda number: (read_at[number], -number))
+        self._run(answers, lambda: reader.read(order))
+        collector.read_at = read_at | dict.fromkeys(answers.ids | reader.unproven, self._now)
+        collector.older = frozenset(ids)
+        collector.unproven_ids = frozenset(ids) - answers.ids
         return self._jobs[-1]
 
     def senders(self, sent: TimeRange, before: int) -> Senders:
         """Find the campaigns that started before `before` and sent during `sent`."""
         collector = self._collector
         age = sent.first - collector.searched
-        earlier = collector.senders if 0 <= age <= SAME_SENDS else frozenset()
-        found = find_senders(self._asker, sent, before, earlier)
-        if found.seen:
+        is_recent = 0 <= age <= SAME_SENDS
+        earlier = collector.senders if is_recent else frozenset()
+        self._asker.share = SENDERS_SHARE
+        search = collector.search or Search(before, earlier)
+        found = search.find(self._asker, sent)
+        collector.search = None if search.has_ended else search
+        if search.has_ended and found.seen:
             collector.searched, collector.senders = sent.first, found.seen
         collector.unseen_senders = found.unseen
         collector.unproven = union([*collector.unproven, *found.overlooked])
@@ -212,9 +231,10 @@ class Poll(Generic[R]):
 
     def moved(self, ids: Collection[int], starts: Iterable[float]) -> Collected[R]:
         """Read campaigns whose start changed: by their ids, else by all `starts` known of them."""
-        answers: Answers[R] = Answers()
+        answers = Answers[R]()
+        self._asker.share = 1.0
         reader = IdReader(self._asker, answers)
-        self._run(answers, lambda: reader.read(ids))
+        self._run(answers, lambda: reader.read(sorted(ids)))
         if answers.ids >= set(ids) or answers.failure is not None:
             return self._jobs[-1]
         seconds = union(TimeRange(math.floor(start), math.floor(start)) for start in starts)
@@ -225,5 +245,6 @@ class Poll(Generic[R]):
         try:
             job()
         except PollError as error:
-            answers.failure, answers.incomplete = self._asker.cause(error), True
+            cause, answers.incomplete = self._asker.cause(error), True
+            answers.failure = None if isinstance(cause, RequestsSpentError) else cause
         self._jobs.append(answers.collected)

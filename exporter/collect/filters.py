@@ -9,6 +9,8 @@ from exporter.api.model import R, TimeRange
 from exporter.collect.server_limits import FURTHEST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from exporter.collect.asking import Asker
 
 QUARTER: Final = 900
@@ -37,7 +39,10 @@ def learn_filters(asker: Asker[R]) -> None:
             limits.zone = _zone(asker, tested[0]) if zone is None else zone
             for limits.from_inclusive in (True, False):
                 limits.coarse = False
-                if all(_finds(asker, second) for second in tested):
+                found = _finds_all(asker, tested)
+                if found is None:
+                    return
+                if found:
                     _finds(asker, tested[0] + BESIDE)
                     limits.filters, limits.zone = True, 0 if limits.coarse else limits.zone
                     return
@@ -47,13 +52,24 @@ def learn_filters(asker: Asker[R]) -> None:
             limits.zone, limits.from_inclusive = before, None
 
 
-def _finds(asker: Asker[R], second: int) -> bool:
-    """Whether a request for one second returns rows that start in it; maybe others, too."""
+def _finds_all(asker: Asker[R], seconds: Iterable[int]) -> bool | None:
+    """Whether all known rows of some seconds are found, as far as requests aren't refused; None: all are."""
+    answers = []
+    for second in seconds:
+        answers.append(_finds(asker, second))
+        if answers[-1] is False:
+            return False
+    return True if any(answers) else None
+
+
+def _finds(asker: Asker[R], second: int) -> bool | None:
+    """Whether a request for one second returns rows that start in it, maybe others, too; None: refused."""
     page = asker.probe(asker.starts(TimeRange(second, second)))
-    rows = () if page is None else page.rows
-    if any(not second - 1 <= row.start <= second + 1 for row in rows):
+    if page is None:
+        return None
+    if any(not second - 1 <= row.start <= second + 1 for row in page.rows):
         asker.limits.coarse = True
-    return any(second <= row.start < second + 1 for row in rows)
+    return any(second <= row.start < second + 1 for row in page.rows)
 
 
 def _zone(asker: Asker[R], second: int) -> int:

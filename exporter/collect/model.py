@@ -38,10 +38,12 @@ class Answers(Generic[R]):
     """The answers to the requests of one job, in the order of time.
 
     A group that stands in several is taken whole from the one that has most of its rows, the later on a tie.
+    `read` are the starts that needn't be asked for again in this round, be they proven (`ranges`) or not.
     """
 
     def __init__(self) -> None:
         self.ranges: list[TimeRange] = []
+        self.read: list[TimeRange] = []
         self.ids: set[int] = set()
         self.incomplete = False
         self.failure: PollError | None = None
@@ -55,6 +57,21 @@ class Answers(Generic[R]):
                 self._groups[group] = members
             if proven:
                 self._proven.add(group)
+
+    def prove(self, part: TimeRange) -> None:
+        """Note that everything which starts in `part` was read."""
+        self.ranges.append(part)
+        self.read.append(part)
+
+    def give_up(self, part: TimeRange) -> None:
+        """Note that no more of what starts in `part` can be read now."""
+        self.incomplete = True
+        self.read.append(part)
+
+    def forget_ranges(self) -> None:
+        """Take back which starts were read: the filters may have meant something else."""
+        self.ranges.clear()
+        self.read.clear()
 
     @property
     def collected(self) -> Collected[R]:

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 
 def all_pages(asker: Asker[R], query: Query, first: Page[R]) -> Page[R] | None:
-    """Return all pages of an answer as one; None where they can't be trusted. Raises PollError.
+    """Return all pages of an answer as one; None where they can't be trusted. Raises PollError, also a refusal.
 
     The end is reached with an empty page, or with the last one once more, which some servers return beyond it.
     A row that stands on two pages says that the order changed meanwhile: rows may have slipped through.
     """
     pages, seen = [first], _bag(first.rows)
     while True:
-        page = asker.probe(replace(query, page=len(pages) + 1))
-        if page is None:
-            return None
+        asker.known.add(pages[-1].rows)  # so that the poll may put as many requests as there are pages
+        page = asker.put(replace(query, page=len(pages) + 1))
         rows = _bag(page.rows)
         if not page.size or rows == _bag(pages[-1].rows):
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from exporter.api.model import R, TimeRange
@@ -13,12 +13,10 @@ from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, page_sizes
 from exporter.collect.ranges import intersect, subtract
 from exporter.collect.server_limits import FURTHEST
 from exporter.collect.split_plan import RowKey, cell
-from exporter.errors import PollError
+from exporter.errors import PollError, RequestsSpentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from exporter.api.model import Page, Query
+    from exporter.api.model import Page
     from exporter.collect.asking import Asker
 
 OLDEST: Final = NEVER.first
@@ -26,7 +24,7 @@ OLDEST: Final = NEVER.first
 SETTLING: Final = 60
 """Seconds after its start in which a campaign needn't have been seen."""
 MOST_REQUESTS: Final = 60
-"""How many requests one search may cost."""
+"""How many parts one search may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,120 +44,135 @@ class Senders:
     failure: PollError | None = None
 
 
-def find_senders(
-    asker: Asker[R], sent: TimeRange, before: int, earlier: frozenset[int] = frozenset()
-) -> Senders:
-    """Return the campaigns that started before `before` and sent during `sent`.
+class Search:
+    """A search for campaigns that started before `before`; it may take several polls.
 
     An answer that lacks campaigns seen `earlier`, for nearly the same sends, may be cut by a lowered cap.
 
     The rows that come back may count only the sends in the range, so nothing but identifiers and starts is
     taken from them.
     """
-    search = _Search(asker, before, earlier)
-    try:
-        senders = search.find(sent)
-    except PollError as error:
-        unseen = "the search for campaigns that still send ended early"
-        senders = Senders(frozenset(search.found), unseen, failure=error)
-    overlooked = tuple(TimeRange(second, second) for second in search.overlooked)
-    return replace(senders, overlooked=overlooked, seen=frozenset(search.seen))
 
-
-class _Search:
-    def __init__(self, asker: Asker[R], before: int, earlier: frozenset[int]) -> None:
-        self._asker = asker
+    def __init__(self, before: int, earlier: frozenset[int] = frozenset()) -> None:
         self._before = before
         self._earlier = earlier
-        self.seen: set[int] = set()
+        self._seen: set[int] = set()
+        self._found: set[int] = set()
+        self._overlooked: set[int] = set()
         self._left = MOST_REQUESTS
-        self.found: set[int] = set()
-        self.overlooked: set[int] = set()
+        self._parts: list[TimeRange] = []  # still to be asked for
+        self._is_by_start = False
+        self._is_whole = True
+        self.has_ended = False
 
-    def find(self, sent: TimeRange) -> Senders:
-        asker = self._asker
+    def find(self, asker: Asker[R], sent: TimeRange) -> Senders:
+        """Return the campaigns that sent during `sent`, as far as this poll may ask for them."""
+        unseen, ignored, failure = "", False, None
+        self._overlooked.clear()
+        try:
+            ignored = not (self._go_on(asker, sent) if self._parts else self._begin(asker, sent))
+            unseen = "" if self._is_whole else "more campaigns may still send than could be found"
+        except RequestsSpentError:
+            unseen = "the search for campaigns that still send goes on with the next poll"
+        except PollError as error:
+            unseen, failure = "the search for campaigns that still send ended early", error
+            self._parts.clear()
+        self.has_ended = not self._parts
+        return Senders(
+            frozenset() if ignored else frozenset(self._found),
+            unseen,
+            ignored,
+            tuple(TimeRange(second, second) for second in self._overlooked),
+            frozenset(self._seen),
+            failure,
+        )
+
+    def _begin(self, asker: Asker[R], sent: TimeRange) -> bool:
+        """Ask for all at once, else in parts; return whether send filters select."""
         query = asker.sends(sent, FURTHEST)  # in whatever zone
         page = asker.probe(query)
         if page is not None:
-            self._note(page)
-            if page.size >= DOCUMENTED_DEFAULT and not self.seen >= self._earlier:
+            self._note(asker, page)
+            if page.size >= DOCUMENTED_DEFAULT and not self._seen >= self._earlier:
                 asker.limits.largest[Kind.SEND] = page_sizes(page)[0]
-        if page is None or not asker.is_complete(query, page):
-            return self._find_in_parts(sent)
-        if self.found and not self._selects():
-            return Senders(ignored=True)
-        return Senders(frozenset(self.found))
+        if page is not None and asker.is_complete(query, page):
+            return not self._found or _selects(asker)
+        if not _selects(asker):
+            return False
+        self._plan(asker, sent)
+        return self._go_on(asker, sent)
 
-    def _find_in_parts(self, sent: TimeRange) -> Senders:
-        """Find them where one answer can't hold all campaigns that sent, most of which will be recent ones."""
-        asker = self._asker
-        if not self._selects():
-            return Senders(ignored=True)
-        slices = [TimeRange(self._before - 30 * DAY, self._before)]
-        while slices[-1].first > OLDEST:
-            last = slices[-1].first
-            slices.append(TimeRange(max(OLDEST, last - 4 * slices[-1].seconds), last))
+    def _plan(self, asker: Asker[R], sent: TimeRange) -> None:
+        """Plan parts where one answer can't hold all campaigns that sent, most of which will be recent ones."""
         if asker.limits.filters is None:
-            learn_filters(asker)
+            with asker.unbounded():
+                learn_filters(asker)
         exact = asker.limits.filters and not asker.limits.coarse
-        if exact and asker.limits.longest is None and self._combines():  # else there are too many slices
-            whole = self._split(slices[::-1], lambda part: asker.starts(part, sent))
-        else:
+        self._is_by_start = bool(exact and asker.limits.longest is None and _combines(asker, self._before))
+        if self._is_by_start:
+            slices = [TimeRange(self._before - 30 * DAY, self._before)]
+            while slices[-1].first > OLDEST:
+                last = slices[-1].first
+                slices.append(TimeRange(max(OLDEST, last - 4 * slices[-1].seconds), last))
+            self._parts = slices[::-1]
+        else:  # there would be too many slices of starts
             margin = 0 if exact else FURTHEST
-            whole = self._split([TimeRange(sent.first - margin, sent.last + margin)], asker.sends)
-        return Senders(
-            frozenset(self.found), "" if whole else "more campaigns may still send than could be found"
-        )
+            self._parts = [TimeRange(sent.first - margin, sent.last + margin)]
 
-    def _split(self, parts: list[TimeRange], query: Callable[[TimeRange], Query]) -> bool:
-        """Ask for parts, smaller where they may have been cut or are refused; return whether all is read."""
-        asker, whole = self._asker, True
-        while parts:
-            part = parts.pop()
+    def _go_on(self, asker: Asker[R], sent: TimeRange) -> bool:
+        """Ask for parts, smaller where they may have been cut or are refused."""
+        while self._parts:
             if not self._left:
-                return False
+                self._is_whole = False
+                self._parts.clear()
+                break
+            part = self._parts[-1]
+            query = asker.starts(part, sent) if self._is_by_start else asker.sends(part)
+            page = asker.probe(query)
             self._left -= 1
-            page = asker.probe(query(part))
+            self._parts.pop()
             if page is not None:
-                self._note(page)
-            if page is None or not asker.is_complete(query(part), page):
+                self._note(asker, page)
+            if page is None or not asker.is_complete(query, page):
                 smaller = _smaller(part, page)
-                parts += smaller
-                whole = whole and bool(smaller)
-        return whole
+                self._parts += smaller
+                self._is_whole = self._is_whole and bool(smaller)
+        return True
 
-    def _note(self, page: Page[R]) -> None:
-        known, now = self._asker.known, self._asker.now
-        self.seen.update(row.campaign_id for row in page.rows)
-        self.found.update(row.campaign_id for row in page.rows if row.start < self._before)
-        self.overlooked.update(
+    def _note(self, asker: Asker[R], page: Page[R]) -> None:
+        known, now = asker.known, asker.now
+        self._seen.update(row.campaign_id for row in page.rows)
+        self._found.update(row.campaign_id for row in page.rows if row.start < self._before)
+        self._overlooked.update(
             math.floor(row.start)
             for row in page.rows
             if self._before + 1 <= row.start < now - SETTLING and not known.count(RowKey.of(row))
         )
         known.add(page.rows)
 
-    def _selects(self) -> bool:
-        """Whether send filters select at all: nothing was sent in a moment long ago."""
-        limits = self._asker.limits
-        if limits.send_filter is None:
-            page = self._asker.put(self._asker.sends(NEVER))
-            limits.send_filter = not page.size
-        return limits.send_filter
 
-    def _combines(self) -> bool:
-        """Whether start and send filters select by both: sends that never were, and starts that never were."""
-        asker, limits = self._asker, self._asker.limits
-        starts = asker.known.within(TimeRange(0, int(asker.now)))
-        if limits.combines is None and starts:
-            second = math.floor(starts[-1].start)
-            sent = TimeRange(self._before, int(asker.now))
-            tried = (
-                asker.probe(asker.starts(TimeRange(second, second), NEVER)),
-                asker.probe(asker.starts(NEVER, sent)),
-            )
-            limits.combines = all(page is not None and not page.size for page in tried)
-        return bool(limits.combines)
+def _selects(asker: Asker[R]) -> bool:
+    """Whether send filters select at all: nothing was sent in a moment long ago."""
+    limits = asker.limits
+    if limits.send_filter is None:
+        page = asker.put(asker.sends(NEVER))
+        limits.send_filter = not page.size
+    return limits.send_filter
+
+
+def _combines(asker: Asker[R], before: int) -> bool:
+    """Whether start and send filters select by both: sends that never were, and starts that never were."""
+    limits = asker.limits
+    starts = asker.known.within(TimeRange(0, int(asker.now)))
+    if limits.combines is None and starts:
+        second = math.floor(starts[-1].start)
+        sent = TimeRange(before, int(asker.now))
+        tried = (
+            asker.probe(asker.starts(TimeRange(second, second), NEVER)),
+            asker.probe(asker.starts(NEVER, sent)),
+        )
+        limits.combines = all(page is not None and not page.size for page in tried)
+    return bool(limits.combines)
 
 
 def _smaller(part: TimeRange, page: Page[R] | None) -> list[TimeRange]:

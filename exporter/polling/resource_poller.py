@@ -88,7 +88,8 @@ class ResourcePoller(Generic[R]):
     def read(self, poll: Poll[R]) -> None:
         """Read what is due of the window, then run the jobs; only the window's failure is raised."""
         window = poll.requests.window()
-        self._begun = self.rounds.unfinished and (self._begun or bool(window.ranges))
+        has_begun = self._begun or bool(window.ranges) or window.failure is None
+        self._begun = self.rounds.unfinished and has_begun
         interrupted = isinstance(window.failure, DeadlineError) and window.ranges
         if (
             window.failure is not None and not interrupted

@@ -24,7 +24,7 @@ from exporter.backfill.forecast import forecast
 from exporter.backfill.progress import Progress
 from exporter.backfill.span import Span
 from exporter.config.model import Config
-from exporter.errors import ConfigError, ConnectionFailedError, PollError, StoppedError
+from exporter.errors import ConfigError, RateLimitedError, PollError, StoppedError
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 
 if TYPE_CHECKING:
@@ -668,7 +668,7 @@ def failing(error: BaseException, when: Callable[[int], bool]) -> Callable[[int]
 
 
 @pytest.mark.parametrize("meaning", ["divides", "selects"])
-@pytest.mark.parametrize("error", [ConnectionFailedError("the API failed"), Killed()], ids=["failed", "killed"])
+@pytest.mark.parametrize("error", [RateLimitedError("the API failed"), Killed()], ids=["failed", "killed"])
 def test_goes_on_after_every_question(meaning: str, error: BaseException, tmp_path: Path) -> None:
     """Whichever question fails, or is the last of a process: the next run asks the rest, for the same files."""
     whole = account_of_all_kinds(meaning=meaning, cap=10)
@@ -698,7 +698,7 @@ def test_goes_on_after_a_failure_at_every_step(tmp_path: Path) -> None:
     output, runs = tmp_path / "out", 0
     while True:
         runs += 1
-        api = account_of_all_kinds(fail=failing(ConnectionFailedError("no"), lambda number: number == 14))
+        api = account_of_all_kinds(fail=failing(RateLimitedError("no"), lambda number: number == 14))
         if not run(api, output).faults:
             break
         assert runs < 30
@@ -745,7 +745,7 @@ def test_what_is_missing_is_told_again(tmp_path: Path) -> None:
 def test_an_end_to_come(tmp_path: Path) -> None:
     """--to is cut at now, for good: the next run, though later, goes on with the same span."""
     now = FIRST + 2 * DAY + 5 * HOUR + 0.7
-    api = account_of_all_kinds(fail=failing(ConnectionFailedError("no"), lambda number: number == 20))
+    api = account_of_all_kinds(fail=failing(RateLimitedError("no"), lambda number: number == 20))
     assert run(api, tmp_path, now=now).faults
     done = run(account_of_all_kinds(), tmp_path, now=now + 9 * DAY)
     assert "account main: --to was still to come; the history ends at 2026-02-01T05:00:00Z" == done.said[0]
@@ -808,7 +808,7 @@ def test_one_account_fails(tmp_path: Path) -> None:
     accounts = [
         {"name": name, "access_token": TOKEN, "base_url": "http://127.0.0.1:9"} for name in ("bad", "good")
     ]
-    api = Api([burst(7, FIRST + HOUR)], fail=failing(ConnectionFailedError("no"), lambda number: number == 0))
+    api = Api([burst(7, FIRST + HOUR)], fail=failing(RateLimitedError("no"), lambda number: number == 0))
     done = run(api, tmp_path, settings=Config.model_validate({"accounts": accounts}))
     assert ("account bad: no; the same command goes on from here",) == done.faults
     assert ["good-2026-01.om", "good-2026-02.om"] == list(files(tmp_path))
@@ -929,7 +929,7 @@ def test_incomplete_answers_are_told(tmp_path: Path) -> None:
 def test_the_cap_is_learned_again(tmp_path: Path) -> None:
     """A run that goes on after days, when what was learned is no longer believed, asks no more than it must."""
     messages = [daily(number, FIRST + HOUR + number, 30) for number in range(100)]
-    first = Api(messages, cap=50, fail=failing(ConnectionFailedError("no"), lambda number: number == 40))
+    first = Api(messages, cap=50, fail=failing(RateLimitedError("no"), lambda number: number == 40))
     assert run(first, tmp_path, settings=config(poll={"conversions_every": None})).faults
     second = Api(messages, cap=50)
     later = NOW + 9 * DAY

@@ -15,6 +15,7 @@ from exporter.api.model import Page, Query, TimeRange
 from exporter.collect.asking import DAY
 from exporter.collect.collector import Collector
 from exporter.collect.page_cap import Kind, Sizes
+from exporter.collect.poisoned import GRAIN
 from exporter.collect.refresh_plan import Rounds, Tier
 from exporter.errors import (
     AuthError,
@@ -28,7 +29,7 @@ from tests._cutapi import CutApi, refused, stats
 from tests.collect import worlds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from exporter.api.model import MessageStats
     from exporter.collect.collector import Poll
@@ -89,6 +90,25 @@ class Poller:
     def window(self) -> Collected[MessageStats]:
         """Read the whole window."""
         return self.begin().window()
+
+    def round(self) -> Counter[object]:
+        """Poll until everything that was due has been read; return all rows."""
+        found = bag(self.window().rows)
+        for _ in range(20):
+            if not self.collector.rounds.unfinished:
+                return found
+            found |= bag(self.window().rows)
+        raise AssertionError("the round never ended")
+
+    def by_ids(self, ids: Collection[int]) -> set[int]:
+        """Read campaigns by their identifiers in up to five polls; return those that were read."""
+        found: set[int] = set()
+        for _ in range(5):
+            self.now += INTERVAL
+            read = self.begin().by_ids(ids)
+            assert read.failure is None
+            found |= read.ids
+        return found
 
     def cost(self) -> int:
         """Return how many requests one poll puts."""
@@ -233,8 +253,8 @@ def test_a_lowered_cap_is_noticed() -> None:
     poller = Poller(CutApi(spread(300)))
     poller.window()
     poller.api.cap = 50
-    found = poller.window()
-    assert bag(poller.api.rows) == bag(found.rows) or poller.collector.incomplete
+    found = poller.round()
+    assert bag(poller.api.rows) == found or poller.collector.incomplete
 
 
 def test_a_vanished_row_costs_a_closer_look_once() -> None:
@@ -325,7 +345,7 @@ def test_ids_that_are_not_heeded_are_asked_again(taken: int) -> None:
     poller = Poller(CutApi(spread(40), ids_taken=taken))
     poller.window()
     ids = {row.campaign_id for row in spread(40)}
-    assert ids == poller.begin().by_ids(ids).ids
+    assert ids == poller.by_ids(ids)
 
 
 def test_an_id_that_is_not_found_but_starts_is_flagged() -> None:
@@ -368,17 +388,75 @@ def test_refused_requests_become_smaller(limits: dict[str, int]) -> None:
     assert errors == poller.api.errors
 
 
-def test_a_campaign_that_breaks_every_answer_takes_no_other_down() -> None:
-    """What can't be read even alone is left out and told; the rest is read, in a bounded number of requests."""
+BREAKS = [
+    ServerError("HTTP 500", status=500),
+    ConnectionFailedError("the connection was closed before the answer was complete"),
+    RequestTimeoutError("no answer"),
+]
+POISONED = ((30,), (20, 21), (5, 25, 35, 45, 59))
+
+
+@pytest.mark.parametrize("breaks", BREAKS, ids=str)
+@pytest.mark.parametrize("poisoned", POISONED, ids=str)
+@pytest.mark.parametrize("pages", [False, True], ids=["plain", "paged"])
+def test_campaigns_that_break_every_answer_take_no_other_down(
+    breaks: PollError,
+    poisoned: tuple[int, ...],
+    pages: bool,  # noqa: FBT001
+) -> None:
+    """What can't be read even alone is left out and told; all else is read, and soon no request fails."""
+    rows = sorted(spread(60), key=lambda row: row.start)
+    broken = {rows[index].campaign_id for index in poisoned}
+    others = [row for row in rows if all(abs(row.start - rows[index].start) > 2 * GRAIN for index in poisoned)]
+    api = CutApi([*rows, *PAST], cap=20 if pages else None, now=NOW, broken=broken, breaks=breaks, paged=pages)
+    poller = Poller(api, pages=pages)
+    found: Counter[object] = Counter()
+    for _ in range(20 * len(poisoned)):
+        found |= bag(poller.window().rows)
+        poller.now += 1
+    assert bag(others) <= found
+    assert poller.collector.incomplete
+    for restart in (False, True):
+        if restart:
+            poller.start(json.loads(json.dumps(poller.collector.save())))
+        errors = poller.api.errors
+        window = poller.window()
+        assert (None, errors) == (window.failure, poller.api.errors)
+        assert bag(others) <= bag(window.rows)
+
+
+def test_what_was_left_out_is_asked_for_again_once_a_day() -> None:
+    """A campaign that no longer breaks answers is back within a day, and nothing is flagged."""
     rows = spread(60)
-    poller = Poller(CutApi([*rows, *PAST], now=NOW, broken=rows[30].campaign_id, deadline=200))
-    hour = [row for row in rows if abs(row.start - rows[30].start) <= 3600]
-    for _ in range(3):
-        found = poller.window()
-        assert bag(rows) - bag(hour) <= bag(found.rows)
-        assert poller.collector.incomplete
-        poller.now += INTERVAL
-        poller.api.deadline = 200
+    poller = Poller(CutApi([*rows, *PAST], now=NOW, broken=[rows[30].campaign_id], breaks=BREAKS[1]))
+    for _ in range(20):
+        poller.window()
+        poller.now += 1
+    assert poller.collector.incomplete
+    poller.api.broken = ()
+    poller.now = poller.api.now = later = NOW + DAY + 60
+    assert bag(row for row in rows if row.start > later - WINDOW) <= poller.round()
+    assert () == poller.collector.incomplete
+
+
+def test_a_server_that_fails_for_a_while_has_no_poisoned_campaigns() -> None:
+    """Nothing is left out for a day because everything failed for some polls."""
+    poller = Poller(CutApi([*spread(60), *PAST], now=NOW))
+    poller.window()
+    for error in (ConnectionFailedError("no"), ServerError("HTTP 502", status=502)):
+
+        def failing(_: Query, error: PollError = error) -> Page[MessageStats]:
+            raise error
+
+        for _ in range(3):
+            poll = poller.begin(failing)
+            assert error is poll.window().failure
+            assert error is poll.by_ids(range(1000, 1010)).failure
+            assert poll.requests <= 12
+    assert [] == poller.collector.poisoned.save()
+    assert set(range(1000, 1010)) == poller.by_ids(range(1000, 1010))
+    assert bag(spread(60)) <= poller.round()
+    assert () == poller.collector.incomplete
 
 
 def test_what_was_refused_is_remembered_and_tried_again_daily() -> None:
@@ -398,22 +476,42 @@ def test_what_was_refused_is_remembered_and_tried_again_daily() -> None:
     assert 500 == max(query.per_page for query in poller.api.requests[-4:])
 
 
-def test_a_refused_id_is_no_failure() -> None:
-    """One campaign that the server can't answer for is flagged; the others are read."""
-    api = CutApi(spread(40))
+@pytest.mark.parametrize("breaks", BREAKS, ids=str)
+def test_refused_ids_are_no_failure(breaks: PollError) -> None:
+    """Campaigns that the server can't answer for are flagged and left out; the others are read."""
+    broken = {1003, 1004, 1005, 1039}
+    api = CutApi(spread(40), now=NOW, breaks=breaks)
+    poller = Poller(api)
+    poller.window()
+    api.broken = broken
+    assert set(range(1000, 1040)) - broken == poller.by_ids(range(1000, 1040))
+    assert poller.collector.incomplete
+    errors = api.errors
+    poll = poller.begin()
+    assert set(range(1000, 1040)) - broken == poll.by_ids(range(1000, 1040)).ids
+    assert errors == api.errors
+    assert poll.requests <= 4
+
+
+def test_ids_that_never_answer_don_t_fail_the_window() -> None:
+    """Dense seconds whose campaigns can't be read by their identifiers are flagged; the rest is read."""
+    rows = [*spread(100), *(stats(5000 + i, float(NOW - 5 * DAY)) for i in range(60))]
+    api = CutApi([*rows, *PAST], cap=50, now=NOW)
 
     def failing(query: Query) -> Page[MessageStats]:
-        if 1003 in query.campaign_ids:
-            raise ServerError("HTTP 500", status=500)
+        if query.campaign_ids:
+            raise ConnectionFailedError("no")
         return api(query)
 
     poller = Poller(api)
-    poller.window()
-    read = poller.begin(failing).by_ids(range(1000, 1040))
-    assert (None, frozenset(range(1000, 1040)) - {1003}) == (read.failure, read.ids)
+    for _ in range(3):
+        window = poller.begin(failing).window()
+        assert window.failure is None
+    assert bag(spread(100)) <= bag(window.rows)
+    assert poller.collector.incomplete
 
 
-@pytest.mark.parametrize("error", [AuthError("no"), ConnectionFailedError("no"), refused(404)])
+@pytest.mark.parametrize("error", [AuthError("no"), refused(404)])
 def test_other_failures_end_a_job_at_once(error: Exception) -> None:
     """No smaller request helps against them; what was read until then stands."""
     api = CutApi(spread(100), cap=20)

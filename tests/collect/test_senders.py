@@ -8,7 +8,7 @@ import pytest
 
 from exporter.api.model import TimeRange
 from exporter.collect.asking import Asker
-from exporter.collect.senders import MOST_REQUESTS, Senders, find_senders
+from exporter.collect.senders import MOST_REQUESTS, Search, Senders
 from exporter.collect.server_limits import ServerLimits
 from exporter.collect.split_plan import KnownRows
 from tests._cutapi import CutApi, stats
@@ -31,7 +31,7 @@ def search(limits: ServerLimits | None = None, **how: Any) -> Senders:  # noqa: 
     known.add(NEW)
     whole = TimeRange(BEFORE, NOW)
     asker = Asker(api, limits or ServerLimits(), known, now=NOW, whole=whole, per_page=500)
-    senders = find_senders(asker, TimeRange(NOW - DAY, NOW), BEFORE)
+    senders = Search(BEFORE).find(asker, TimeRange(NOW - DAY, NOW))
     assert len(api.requests) <= MOST_REQUESTS + 30
     return senders
 

@@ -145,7 +145,7 @@ def test_a_poll_fails_after_the_question(server: ApiServer) -> None:
     report = examine(config(account(server.url)))
     assert OK == found(report, "question", "statistics").level
     finding = found(report, "poll", "statistics")
-    assert (PROBLEM, "server_error", 3) == (
+    assert (PROBLEM, "server_error", 2) == (
         finding.level,
         finding.values["reason"],
         finding.values["requests"],
