@@ -24,7 +24,7 @@ from exporter.backfill.forecast import forecast
 from exporter.backfill.progress import Progress
 from exporter.backfill.span import Span
 from exporter.config.model import Config
-from exporter.errors import ConfigError, RateLimitedError, PollError, StoppedError
+from exporter.errors import ConfigError, PollError, RateLimitedError, StoppedError
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 
 if TYPE_CHECKING:
