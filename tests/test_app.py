@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.config.model import Config
+    from exporter.tracking.model import SavedAccount
 
 HOUR = 3600.0
 SENT = "intarget_campaign_messages_sent_total"
@@ -106,6 +108,12 @@ def up(program: Program, account: str = "main") -> Callable[[], bool]:
     return lambda: program.value("intarget_up", account=account) == 1
 
 
+def saved_account(path: Path, server: ApiServer) -> SavedAccount | None:
+    """Return what the state file has of the account."""
+    with closing(State.open_readonly(path, clock=time.time)) as state:
+        return state.load("main", server.url)
+
+
 @pytest.fixture
 def running(site: Site) -> Iterator[Callable[[], App]]:
     """Return what makes an app on the site's file, whose polls run only when a test makes them."""
@@ -185,7 +193,7 @@ def test_polling_without_a_usable_state(
     app._retry_state()
     assert 1 == samples().value("intarget_state_persistent")
     assert app._status().state_problem is None
-    saved = State.open_readonly(folder / "state.db", clock=time.time).load("main", site.servers["main"].url)
+    saved = saved_account(folder / "state.db", site.servers["main"])
     assert saved is not None
     assert [1] == [campaign.campaign_id for campaign in saved.campaigns]
 
@@ -367,7 +375,7 @@ def test_the_end_is_quick_and_clean(site: Site, number: int) -> None:
         assert "Traceback" not in program.output
         assert "msg=stopped" in program.output
         hold.let_go()
-    saved = State.open_readonly(site.path / "state.db", clock=time.time).load("main", server.url)
+    saved = saved_account(site.path / "state.db", server)
     assert saved is not None
     assert [1] == [campaign.campaign_id for campaign in saved.campaigns]
 

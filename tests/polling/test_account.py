@@ -127,6 +127,11 @@ class World:
         )
         return self.poller
 
+    def save_to(self, path: Path) -> None:
+        """Keep the state in a file from the next start on."""
+        self.state.close()
+        self.state = State.open(path, clock=self.clock)
+
     def poll(self, resource: str = "statistics", *, at: float | None = None) -> bool:
         """Poll, at a time maybe."""
         assert self.poller is not None
@@ -725,7 +730,7 @@ def test_a_failing_state_is_counted_and_polling_goes_on(
 def test_a_lost_state_is_saved_as_a_whole(world: World, tmp_path: Path) -> None:
     """If the file is removed under the running exporter, everything goes into the new one."""
     world.api.rows[STATISTICS] = [row(1, NOW - 5 * DAY), row(2, NOW - HOUR)]
-    world.state = State.open(tmp_path / "state.db", clock=world.clock)
+    world.save_to(tmp_path / "state.db")
     world.start()
     world.poll()
     for file in tmp_path.glob("state.db*"):
@@ -759,7 +764,7 @@ def test_a_state_that_can_be_read_again_is_taken_up(
 ) -> None:
     """What was found meanwhile goes into it, no counter makes a step, and the next start goes on from there."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
-    world.state = State.open(tmp_path / "state.db", clock=world.clock)
+    world.save_to(tmp_path / "state.db")
     world.start(poll={"still_sending": None})
     world.poll()
     world.api.rows[STATISTICS][0]["sent"] = 2000
