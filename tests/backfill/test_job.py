@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -26,6 +26,7 @@ from exporter.backfill.span import Span
 from exporter.config.model import Config
 from exporter.errors import ConfigError, PollError, RateLimitedError, StoppedError
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from tests._examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -600,7 +601,7 @@ def apis(draw: st.DrawFn) -> Api:
     )
 
 
-@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@examples(60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(apis(), st.sampled_from([DAY, 7 * HOUR]), st.integers(0, 3 * DAY))
 def test_every_reading(tmp_path_factory: pytest.TempPathFactory, api: Api, step: int, ago: int) -> None:
     """Whatever the meaning, the bounds and the cap: what is written is true, and never goes down."""
@@ -707,7 +708,7 @@ def test_goes_on_after_a_failure_at_every_step(tmp_path: Path) -> None:
     assert files(tmp_path / "whole") == files(output)
 
 
-@settings(max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@examples(20, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 1))
 def test_a_journal_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     """A crash may cut the journal off at any byte: the same files come out."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.api.model import TimeRange
 from exporter.collect.ranges import intersect, seconds, subtract, union
+from tests._examples import examples
 
 RANGES = st.lists(
     st.builds(
@@ -29,7 +30,7 @@ def canonical(ranges: tuple[TimeRange, ...]) -> bool:
     return apart and all(part.seconds > 0 for part in ranges)
 
 
-@settings(derandomize=True)
+@examples(100, derandomize=True)
 @given(RANGES)
 def test_union(ranges: list[TimeRange]) -> None:
     """A union has the same seconds, neighbours joined, and is its own union."""
@@ -40,7 +41,7 @@ def test_union(ranges: list[TimeRange]) -> None:
     assert len(as_set(ranges)) == seconds(joined)
 
 
-@settings(derandomize=True)
+@examples(100, derandomize=True)
 @given(RANGES, RANGES)
 def test_difference_and_intersection(ranges: list[TimeRange], others: list[TimeRange]) -> None:
     """Both are those of sets."""

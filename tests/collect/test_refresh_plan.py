@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.api.model import TimeRange
 from exporter.collect.ranges import subtract, union
 from exporter.collect.refresh_plan import AHEAD, RECENT, Rounds, Tier
+from tests._examples import examples
 
 NOW = 1_763_000_000
 DAY = 86400
@@ -114,14 +115,14 @@ def test_leftovers_leave_with_the_window() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=30), st.integers(1, 4))
-@settings(max_examples=150, derandomize=True)
+@examples(150, derandomize=True)
 def test_nothing_is_starved(polls: list[tuple[float, bool]], tiers: int) -> None:
     """However polls are cut short, every second is read within its tier's interval once they aren't.
 
     Each poll may fail after a part of what was due, the latest first; then 30 polls succeed.
     """
-    settings_ = [Tier(DAY * 2 * (n + 1), 300 * 2**n) for n in range(tiers)]
-    one = Rounds(settings_, 10 * DAY, 300)
+    settings = [Tier(DAY * 2 * (n + 1), 300 * 2**n) for n in range(tiers)]
+    one = Rounds(settings, 10 * DAY, 300)
     now = float(NOW)
     read_at: list[tuple[float, tuple[TimeRange, ...]]] = []
     for part, fails in [*polls, *([(1.0, False)] * 30)]:
@@ -141,8 +142,8 @@ def test_nothing_is_starved(polls: list[tuple[float, bool]], tiers: int) -> None
         now += 300
     now -= 300
     older = 0.0
-    for index, tier in enumerate(settings_):
-        last = index == len(settings_) - 1
+    for index, tier in enumerate(settings):
+        last = index == len(settings) - 1
         end = 10 * DAY if last else tier.younger_than
         mine = TimeRange(int(now - end), int(now - older - (1 if older else 0)))
         recent = [piece for at, read in read_at if at > now - 2 * tier.every for piece in read]
