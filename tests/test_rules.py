@@ -28,6 +28,7 @@ Document: TypeAlias = dict[str, Any]
 EXPORTED = {name for metric in ALL_METRICS.values() for name in metric.sample_names}
 
 
+@cache
 def _read(path: Path) -> Document:
     return yaml.safe_load(path.read_text())
 
