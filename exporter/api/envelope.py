@@ -23,14 +23,14 @@ _Members: TypeAlias = "dict[str, bytes]"
 _ROWS_KEYS: Final = frozenset({"data", "items", "rows", "results", "result", "statistics", "campaigns"})
 _ERROR_KEYS: Final = frozenset({"error", "errors", "exception", "error_message", "errorMessage", "error_code"})
 _STATUS_KEYS: Final = frozenset({"success", "ok", "status", "code"})
-_NOT_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
+NOT_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def raw_rows(body: bytes) -> list[bytes]:
     """Return every row of an answer as the JSON text of that row. Raises BadResponseError if it holds none."""
     try:
         return _rows(body)
-    except _NOT_JSON:
+    except NOT_JSON:
         strict = strict_json(body)
     if strict is not None:
         return _rows(strict)

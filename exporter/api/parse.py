@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic
 import msgspec
 
 from exporter.api import values
-from exporter.api.envelope import raw_rows, strict_json
+from exporter.api.envelope import NOT_JSON, raw_rows, strict_json
 from exporter.api.fields import CONVERSIONS, COUNTER_FIELDS, FIELDS, STATISTICS, Counts
 from exporter.api.model import INVALID, Conversion, MessageStats, Page, R
 from exporter.errors import BadResponseError
@@ -173,7 +173,7 @@ def _decode(content: bytes) -> object:
     """Return one row; None if it can't be decoded."""
     try:
         return msgspec.json.decode(content)
-    except (ValueError, RecursionError):
+    except NOT_JSON:
         strict = strict_json(content)
     return None if strict is None else msgspec.json.decode(strict)
 
