@@ -129,20 +129,21 @@ class Exposition:
         rendered = self._metrics.render(openmetrics=openmetrics)
         own = self._own.get(openmetrics)
         if own is None or own.rendered is not rendered:
-            own = self._own[openmetrics] = _Own(rendered, pack(rendered.body))
+            known = {} if own is None else own.pieces
+            pieces = {family: known.get(family) or pack(family) for family in rendered.families}
+            own = _Own(rendered, pieces, b"".join(pieces), b"".join(pieces.values()))
+            self._own[openmetrics] = own
         return own
 
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """The exporter's metrics about itself, plain and as a piece of a deflate stream."""
+    """The exporter's metrics about itself, plain and as a piece of a deflate stream; `pieces` by family."""
 
     rendered: RenderedMetrics
+    pieces: Mapping[bytes, bytes]
+    plain: bytes
     packed: bytes
-
-    @property
-    def plain(self) -> bytes:
-        return self.rendered.body
 
 
 @dataclass(frozen=True, slots=True)

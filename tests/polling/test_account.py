@@ -905,7 +905,7 @@ def test_refusals_over_sockets(status: int, reason: str, requests: int) -> None:
             assert poll * requests == server.api.count()
         poller.stop()
         state.close()
-    found = Samples(metrics.render(openmetrics=False).body.decode())
+    found = Samples(b"".join(metrics.render(openmetrics=False).families).decode())
     assert 2 == found.value("intarget_poll_failures_total", resource="statistics", reason=reason)
     assert 2 * requests == found.value("intarget_api_requests_total", code=str(status))
 
