@@ -6,6 +6,7 @@ commit: not even a power cut takes back what was built on one.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -61,7 +62,7 @@ class Database:
         self.connection: sqlite3.Connection | None = None
         self._clock = clock
         self._mutex = threading.RLock()
-        self._lock_file: IO[str] | None = None
+        self._lock_file: IO[bytes] | None = None
         self._inode: int | None = None
 
     def open(self) -> sqlite3.Connection:
@@ -210,11 +211,12 @@ def _rollback(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _lock(path: Path) -> IO[str]:
+def _lock(path: Path) -> IO[bytes]:
     """Take the file for this process, by a lock that the kernel drops however the process ends."""
     lock_path = Path(f"{path}.lock")
     try:
-        file = os.fdopen(os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+        # Without a buffer, which would keep what a full disk refused, and fail again where it is closed
+        file = os.fdopen(os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
     except OSError as error:
         raise StateError(
             f"can't create {lock_path} ({error.strerror}): make sure that its directory exists and is"
@@ -223,19 +225,25 @@ def _lock(path: Path) -> IO[str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        file.write(f"{os.getpid()}\n".encode())
     except BlockingIOError:
         with closing(file):
-            pid = file.read(20).strip()
+            pid = _pid(file)
         raise StateLockedError(
-            f"state file {path} belongs to another running process (pid {pid or 'unknown'}):"
+            f"state file {path} belongs to another running process (pid {pid}):"
             " stop it, or give each process a state.path of its own"
         ) from None
     except OSError as error:
         file.close()
-        raise StateError(f"can't lock {lock_path} ({error.strerror}): choose another state.path") from None
+        hint = "make room on the disk" if error.errno == errno.ENOSPC else "choose another state.path"
+        raise StateError(f"can't lock {lock_path} ({error.strerror}): {hint}") from None
     return file
+
+
+def _pid(file: IO[bytes]) -> str:
+    """Return the pid that a lock file names, or "unknown"."""
+    pid = (file.read(20) or b"").strip()
+    return pid.decode() if pid.isdigit() else "unknown"
 
 
 def holder(path: Path) -> str | None:
@@ -244,7 +252,7 @@ def holder(path: Path) -> str | None:
     Writes nothing. Raises OSError if the lock file may not be read.
     """
     try:
-        file = Path(f"{path}.lock").open(encoding="ascii", errors="replace")  # noqa: SIM115 - closed below
+        file = Path(f"{path}.lock").open("rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:
         return None
     with file:
@@ -252,8 +260,7 @@ def holder(path: Path) -> str | None:
             # Shared, and let go at once: who opens the file right now is hardly ever kept out
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = file.read(20).strip()
-            return pid if pid.isdecimal() else "unknown"
+            return _pid(file)
         fcntl.flock(file, fcntl.LOCK_UN)
     return None
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from exporter.errors import StateLostError
+from exporter.errors import StateError, StateLostError
 from exporter.tracking import codec
 from exporter.tracking.database import Database
 from exporter.tracking.model import ARCHIVE_SECONDS, SavedAccount
@@ -63,12 +63,13 @@ class State:
         A file that doesn't exist is an empty state.
         """
         state = cls(None, clock=clock)
-        if path is not None and Path(path).exists():
-            try:
-                state._database.copy_from(Path(path))
-            except BaseException:
-                state.close()
-                raise
+        if path is None or not _exists(Path(path)):
+            return state
+        try:
+            state._database.copy_from(Path(path))
+        except BaseException:
+            state.close()
+            raise
         return state
 
     @property
@@ -149,6 +150,20 @@ class State:
     def close(self) -> None:
         """Close the file and give it free for other processes."""
         self._database.close()
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is a file. Raises StateError if its folder doesn't tell: then it isn't an empty state."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StateError(
+            f"state file {path} can't be looked at ({error.strerror}): mend the modes of its directory, or"
+            " choose another state.path"
+        ) from None
+    return True
 
 
 # Rows

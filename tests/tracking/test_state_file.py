@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -469,6 +470,20 @@ def test_full_disk_fails_one_save(state: State) -> None:
     assert 491 == len(state.load("main", URL).campaigns)
 
 
+def test_no_room_at_start_is_one_clear_error(path: Path) -> None:
+    """Where not even the lock file can be written, the state says so, and can be used once there is room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    state = State(path, clock=clock)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(StateError, match="can't lock"):
+            state.load("main", URL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with closing(state):
+        assert state.load("main", URL) is None
+
+
 def test_locked_file_fails_one_save(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program's lock is waited for, then the save fails and says why; later it works again."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
@@ -490,7 +505,7 @@ def test_unusable_place_says_what_to_do(tmp_path: Path, place: str) -> None:
         State.open(tmp_path / place, clock=clock)
 
 
-READ_ONLY = """
+AS_ANOTHER_USER = """
 import sys, os
 sys.path.insert(0, sys.argv[1])
 from exporter.tracking.state_file import State
@@ -498,10 +513,16 @@ from exporter.errors import StateError
 if os.geteuid() == 0:
     os.setgid(65534); os.setuid(65534)
 try:
-    State.open(sys.argv[2], clock=lambda: 0.0)
+    getattr(State, sys.argv[3])(sys.argv[2], clock=lambda: 0.0)
 except StateError as error:
     print(error)
 """
+
+
+def told_another_user(path: Path, method: str) -> str:
+    """Open the state as a user without rights, and return the error."""
+    command = [sys.executable, "-c", AS_ANOTHER_USER, str(ROOT), str(path), method]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
@@ -519,10 +540,7 @@ def test_read_only_place_is_left_alone(what: str) -> None:
         if what == "directory":
             path.with_name("state.db.lock").unlink()
         before = path.read_bytes()
-        done = subprocess.run(
-            [sys.executable, "-c", READ_ONLY, str(ROOT), str(path)], capture_output=True, text=True, check=True
-        )
-        assert "choose another state.path" in done.stdout
+        assert "choose another state.path" in told_another_user(path, "open")
         assert before == path.read_bytes()
 
 
@@ -551,6 +569,18 @@ def test_read_only_copy_creates_no_file(path: Path) -> None:
     with closing(State.open_readonly(path, clock=clock)) as copy:
         assert everything_saved() == copy.load("main", URL)
     assert before == names(path)
+
+
+def test_read_only_copy_of_a_closed_folder_is_an_error() -> None:
+    """A state that this user may not look for isn't taken for an empty one."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "closed"
+        folder.mkdir()
+        folder.chmod(0)
+        told = told_another_user(folder / "state.db", "open_readonly")
+        folder.chmod(0o700)
+    assert "can't be looked at" in told
+    assert "choose another state.path" in told
 
 
 def test_read_only_copy_of_a_broken_file_is_an_error(path: Path) -> None:
