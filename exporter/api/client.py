@@ -176,7 +176,7 @@ class ApiClient:
             )
 
     def _address(self, resource: str, query: Query, token: str) -> str:
-        parameters = _parameters(query, self._settings.page_parameter)
+        parameters = query_parameters(query, self._settings.page_parameter)
         parameters.append(("access-token", token))
         base = self._settings.base_url.rstrip("/")
         return f"{base}{PATHS[resource]}?{urlencode(parameters, quote_via=quote, safe='')}"
@@ -250,8 +250,8 @@ class ApiClient:
         return False
 
 
-def _parameters(query: Query, page_parameter: str = "page") -> list[tuple[str, str]]:
-    """Return the parameters of `query`, in a fixed order."""
+def query_parameters(query: Query, page_parameter: str = "page") -> list[tuple[str, str]]:
+    """Return the parameters of `query` but the token, in a fixed order."""
     bounds = (
         ("startFrom", query.start_from),
         ("startTo", query.start_to),

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from exporter.api.model import MessageStats, Query
-from exporter.doctor.asker import DAY, HOUR, NOBODY_SENT, Row
+from exporter.doctor.asker import DAY, HOUR, NOBODY_SENT
 from exporter.doctor.report import UNKNOWN, WARNING, Reading, counted
 
 if TYPE_CHECKING:

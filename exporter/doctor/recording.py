@@ -15,7 +15,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter import __version__
-from exporter.api import client as api
+from exporter.api.client import query_parameters
 from exporter.api.envelope import strict_json
 from exporter.api.fields import COUNTER_FIELDS, PATHS
 from exporter.errors import PollError
@@ -103,7 +103,7 @@ def _document(reply: Reply | None) -> object:
 
 def _answer(exchange: Exchange, document: object, disguise: Disguise) -> dict[str, Any]:
     parameters: dict[str, list[str]] = {}
-    for name, value in api._parameters(exchange.query):  # noqa: SLF001
+    for name, value in query_parameters(exchange.query):
         kept = str(disguise.identifier(int(value))) if name == "campaignIds[]" else value
         parameters.setdefault(name, []).append(kept)
     answer: dict[str, Any] = {"path": PATHS[exchange.resource], "parameters": parameters}
@@ -151,7 +151,7 @@ class Disguise:
         return value
 
     def _number(self, value: float, key: str, *, is_row: bool) -> float:
-        if key == _ID and isinstance(value, int):
+        if key == _ID and isinstance(value, int) and value in self._ids:
             return self._ids[value]
         if not is_row or key in _COUNTS:
             return value
@@ -159,7 +159,7 @@ class Disguise:
 
     def _text(self, text: str, key: str) -> str:
         stripped = text.strip()
-        if key == _ID and stripped.isdecimal():
+        if key == _ID and stripped.isdecimal() and int(stripped) in self._ids:
             return str(self._ids[int(stripped)])
         patterns = {_TIME: key in _TIMES, _WORD: key in _WORDS, _NUMBER: key in _COUNTS}
         if any(applies and pattern.fullmatch(text) for pattern, applies in patterns.items()):
