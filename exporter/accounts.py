@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds after which to look what time has brought where nothing is due (infinity), or only in ages."""
+_AFTER_FAULT: Final = 60.0
+"""Seconds after which to look again where a fault of the exporter was in the way."""
 
 
 class Accounts:
@@ -93,6 +95,7 @@ class Accounts:
             for job in self._jobs.pop(name):
                 job.remove()
             self._pollers[name].stop()
+            self._schedule.cancel(_tick_key(name))  # it would keep all that the poller knows
             if name not in stay or not same:
                 self._metrics.remove_account(name)
 
@@ -118,18 +121,19 @@ class Accounts:
 
     # What time brings
 
-    def _schedule_tick(self, poller: AccountPoller) -> None:
-        wait = min(poller.next_event - self._steady(), _LONGEST_WAIT)
-        key = f"holds and staleness of account {poller.name}"
-        self._schedule.once(wait, partial(self._tick, poller), key)
+    def _schedule_tick(self, poller: AccountPoller, *, least: float = 0.0) -> None:
+        wait = min(max(poller.next_event - self._steady(), least), _LONGEST_WAIT)
+        self._schedule.once(wait, partial(self._tick, poller), _tick_key(poller.name))
 
     def _tick(self, poller: AccountPoller) -> None:
+        least = 0.0
         try:
             poller.tick()
         except Exception:
             log.exception("holds and staleness were not updated", extra=fields(account=poller.name))
+            least = _AFTER_FAULT
         if self._pollers.get(poller.name) is poller:
-            self._schedule_tick(poller)
+            self._schedule_tick(poller, least=least)
 
     def tick(self) -> None:
         """Look at once, for every account, what time has brought: the clock has jumped."""
@@ -141,10 +145,12 @@ class Accounts:
     def _on_change(self, poller: AccountPoller) -> None:
         if self._pollers.get(poller.name) is poller:
             self._schedule_tick(poller)
-        self._publish(self.exposition)
+        self._publish()
 
-    def _publish(self, exposition: Exposition) -> None:
+    def _publish(self, exposition: Exposition | None = None) -> None:
+        """Publish to `exposition`, which replaces the one there is, or else to that."""
         with self._publishing:
+            exposition = exposition or self.exposition
             self.snapshot = Snapshot(tuple(poller.snapshot for poller in self._pollers.values()))
             exposition.publish(self.snapshot)
             # Renders here, in the poll's thread, and not in the first scrape
@@ -178,6 +184,10 @@ class Accounts:
         """End all requests and waits; nothing is saved or published afterwards."""
         for poller in self._pollers.values():
             poller.stop()
+
+
+def _tick_key(account: str) -> str:
+    return f"holds and staleness of account {account}"
 
 
 def _why_stale(account: AccountStatus) -> str:

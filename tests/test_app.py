@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
+import weakref
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from exporter import demo, once
 from exporter.app import App, Options
 from exporter.config.loading import load
 from exporter.errors import ConfigError, StateLockedError
+from exporter.exposition.exposition import Exposition
+from exporter.exposition.self_metrics import SelfMetrics
 from exporter.polling.account import AccountPoller
 from exporter.tracking.state_file import State
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, ApiServer, Asked, conversion, row
@@ -282,6 +286,61 @@ def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site, running: Call
         app.reload()
     assert [1250] == seen
     assert before is not app._accounts.exposition
+
+
+def test_a_poll_that_ends_meanwhile_keeps_the_new_exposition(site: Site, running: Callable[[], App]) -> None:
+    """Who waits to publish while a reload swaps the exposition doesn't bring the old one back."""
+    site.add("main")
+    site.write(state={"path": None})
+    accounts = running()._accounts
+    lock, waits = accounts._publishing, threading.Event()
+
+    class Watched:
+        def __enter__(self) -> None:
+            waits.set()
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    accounts._publishing = Watched()
+    poll = threading.Thread(target=accounts._on_change, args=(accounts._pollers["main"],), daemon=True)
+    with lock:
+        poll.start()
+        assert waits.wait(30)
+        new = accounts.exposition = Exposition(SelfMetrics())
+    poll.join(30)
+    assert new is accounts.exposition
+
+
+def test_an_account_that_is_removed_is_forgotten(site: Site, running: Callable[[], App]) -> None:
+    """Nothing that was to be done for it later keeps what is known of its campaigns."""
+    site.add("main")
+    site.add("other")
+    site.write(state={"path": None})
+    app = running()
+    gone = weakref.ref(app._accounts._pollers["other"])
+    del site.document["accounts"][1]
+    site.write()
+    app.reload()
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_fault_of_a_tick_is_no_busy_loop(
+    site: Site, running: Callable[[], App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where holds and staleness can't be updated, that is tried again after a while."""
+    site.add("main")
+    site.write(state={"path": None})
+    accounts = running()._accounts
+    waits: list[float] = []
+    monkeypatch.setattr(accounts._schedule, "once", lambda wait, _call, _key: waits.append(wait))
+    (poller,) = accounts._pollers.values()
+    monkeypatch.setattr(poller, "tick", lambda: 1 / 0)
+    poller.next_event = -1.0
+    accounts._tick(poller)
+    assert [60.0] == waits
 
 
 def test_a_reload_forgets_nothing_of_who_stays(site: Site, running: Callable[[], App]) -> None:
