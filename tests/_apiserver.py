@@ -98,19 +98,21 @@ class Asked:
 
 
 Fault = tuple[int, dict[str, str], bytes]
-"""Status, headers, body."""
+"""Status, headers, body; the connection is cut off after a body that is shorter than its Content-Length."""
 
 
 @dataclass
 class Api:
     """What the server knows and how loosely it answers.
 
-    `rows` by path; `sent` has the seconds at which a campaign sent (else: its start). `cap` bounds each answer
-    silently. `fault` may answer a question in the API's place: by a status, headers and body, or by None to let
-    it pass; it may block, too. `violations` collects every breach of the documented rules.
+    `rows` by path, unless `find` brings the rows of an answer; `sent` has the seconds at which a campaign sent
+    (else: its start). `cap` bounds each answer silently. `fault` may answer a question in the API's place: by a
+    status, headers and body, or by None to let it pass; it may block, too. `violations` collects every breach
+    of the documented rules.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {STATISTICS: [], CONVERSIONS: []})
+    find: Callable[[Asked], list[dict[str, Any]]] | None = None
     sent: dict[int, list[float]] = field(default_factory=dict)
     cap: int | None = None
     from_inclusive: bool = True
@@ -140,14 +142,22 @@ class Api:
             return fault
         if asked.path not in self.rows:
             return 404, {}, b"{}"
-        found = [one for one in list(self.rows[asked.path]) if self._selects(one, asked)]
-        found.sort(key=lambda one: str(one.get("campaign_start_at")), reverse=self.newest_first)
+        return self.page(asked)
+
+    def page(self, asked: Asked) -> Fault:
+        """Return what a question is answered with, if all is well."""
+        if self.find is None:
+            found = [one for one in list(self.rows[asked.path]) if self.selects(one, asked)]
+            found.sort(key=lambda one: str(one.get("campaign_start_at")), reverse=self.newest_first)
+        else:
+            found = self.find(asked)
         per_page = int(asked.parameters.get("perPage", ["10"])[0])
         page = found[: min(per_page, self.cap or per_page)]
         headers = {} if self.total_header is None else {self.total_header: str(len(found))}
         return 200, headers, self.render(self.envelope(page))
 
-    def _selects(self, one: dict[str, Any], asked: Asked) -> bool:
+    def selects(self, one: dict[str, Any], asked: Asked) -> bool:
+        """Whether the question's filters let a row pass."""
         ids = asked.parameters.get("campaignIds[]")
         if ids is not None and str(one["campaign_id"]) not in ids:
             return False
@@ -195,10 +205,11 @@ class ApiServer:
                     shared.violations.append("a space sent as +, not as %20")
                 asked = Asked(unquote(target.path), parse_qs(target.query, keep_blank_values=True))
                 status, headers, body = shared.answer(asked)
+                headers = {"Content-Length": str(len(body)), **headers}
+                self.close_connection = headers["Content-Length"] != str(len(body))
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 

@@ -5,19 +5,19 @@ It shares no code with the exporter, nor with the bundled simulator.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import threading
-import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any, Final
+
+from tests._apiserver import CONVERSIONS, Api, ApiServer, conversion, stamp
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
 
+    from tests._apiserver import Asked, Fault
+
+TOKEN: Final = "made-up"
 METRICS: Final = {
     "skipped": "messages_skipped_total",
     "sent": "messages_sent_total",
@@ -35,6 +35,11 @@ METRICS: Final = {
 """The counters by API field, without their prefix."""
 
 FAULTS: Final = ("500", "hang", "empty", "error object", "truncated", "html", "429", "cut off")
+_BODIES: Final = {
+    "empty": b"[]",
+    "error object": b'{"error": "internal", "data": []}',
+    "html": b"<html>Maintenance</html>",
+}
 
 _TYPICAL: Final = {"sent": 900, "delivered": 860, "opened": 300, "clicked": 90, "skipped": 12}
 """About how much a field grows at a time; the others less."""
@@ -130,55 +135,55 @@ def random_counts(
     ]
 
 
-class ScriptedApi:
+class ScriptedApi(ApiServer):
     """Serves `campaigns`; a page never has more than `cap` rows, whatever was asked for.
 
     Change anything only while holding `lock`. `fault` is one of FAULTS, or None. `low` has, by campaign, in how
-    many more answers it shows a tenth of its counts. `listeners` are called after each answer.
+    many more answers it shows a tenth of its counts. `listeners` are called before each answer.
     """
 
     def __init__(self, cap: int = 25) -> None:
-        self.cap = cap
         self.lock = threading.RLock()
         self.campaigns: list[Campaign] = []
         self.fault: str | None = None
         self.low: dict[Campaign, int] = {}
-        self.answers = 0
         self.listeners: list[Callable[[], None]] = []
         self._closing = threading.Event()
-        handler = type("Handler", (_Handler,), {"api": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
+        super().__init__(Api(cap=cap, tokens=frozenset({TOKEN}), find=self._find, fault=self._fail))
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *of: object) -> None:
         self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*of)
 
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def _fail(self, asked: Asked) -> Fault | None:
+        for listener in self.listeners:
+            listener()
+        fault = self.fault
+        if fault is None:
+            return None
+        if fault == "hang":
+            self._closing.wait(20)
+            return 200, {"Content-Length": "1"}, b""
+        if fault in _BODIES:
+            return 200, {}, _BODIES[fault]
+        _, headers, body = self.api.page(asked)
+        half = body[: len(body) // 2]
+        return {
+            "500": (500, headers, body),
+            "429": (429, headers, body),
+            "truncated": (200, headers, half),
+            "cut off": (200, headers | {"Content-Length": str(len(body))}, half),
+        }[fault]
 
-    def hang(self) -> None:
-        """Wait as a server does that has forgotten the client."""
-        self._closing.wait(20)
-
-    def answer(self, path: str, query: dict[str, list[str]]) -> list[dict[str, Any]]:
-        """Return the rows that a question is answered with."""
+    def _find(self, asked: Asked) -> list[dict[str, Any]]:
         with self.lock:
-            self.answers += 1
-            conversions = path.endswith("conversions")
-            found: list[dict[str, Any]] = []
-            for campaign in sorted(self.campaigns, key=lambda one: (one.start, one.number)):
-                if _matches(campaign, query):
-                    found += _conversions(campaign) if conversions else self._rows(campaign)
-            return found[: min(self.cap, int(query.get("perPage", ["10"])[0]))]
+            self.api.sent = {one.number: [int(one.sent_at)] for one in self.campaigns}
+            return [
+                row
+                for campaign in sorted(self.campaigns, key=lambda one: (one.start, one.number))
+                if self.api.selects(_identity(campaign, ""), asked)
+                for row in (_conversions(campaign) if asked.path == CONVERSIONS else self._rows(campaign))
+            ]
 
     def _rows(self, campaign: Campaign) -> Iterable[dict[str, Any]]:
         part = 1
@@ -193,80 +198,22 @@ class ScriptedApi:
             }
 
 
-def _matches(campaign: Campaign, query: dict[str, list[str]]) -> bool:
-    numbers = query.get("campaignIds[]")
-    if numbers is not None and str(campaign.number) not in numbers:
-        return False
-    for prefix, at in (("start", campaign.start), ("send", campaign.sent_at)):
-        text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-        if not query.get(f"{prefix}From", [text])[0] <= text <= query.get(f"{prefix}To", [text])[0]:
-            return False
-    return True
-
-
 def _identity(campaign: Campaign, title: str) -> dict[str, Any]:
     return {
         "campaign_id": campaign.number,
         "message_title": title,
         "type": campaign.channel,
-        "campaign_start_at": time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(campaign.start)),
+        "campaign_start_at": stamp(campaign.start),
     }
 
 
 def _conversions(campaign: Campaign) -> Iterable[dict[str, Any]]:
     clicked = campaign.total("clicked")
     if clicked is not None and campaign.channel == "Email":
-        yield _identity(campaign, campaign.titles[0]) | {
-            "campaign_stop_at": None,
-            "campaign_name": f"Campaign {campaign.number}",
+        yield conversion(campaign.number, campaign.start) | {
+            "message_title": campaign.titles[0],
             "conversion_event": "Clicked",
-            "conversion_period": "1 day",
             "deposits_count": str(clicked // 10),
             "deposits_amount": f"{clicked * 1.5:.2f}",
             "converted_users": str(clicked // 12),
         }
-
-
-class _Handler(BaseHTTPRequestHandler):
-    api: ScriptedApi
-    protocol_version = "HTTP/1.1"
-
-    def handle(self) -> None:
-        """Serve one connection, until its other end is killed maybe."""
-        with contextlib.suppress(ConnectionError):
-            super().handle()
-
-    def do_GET(self) -> None:
-        """Answer one question, or do what the fault says."""
-        with contextlib.suppress(OSError):
-            self._answer(self.api.fault)
-        for listener in self.api.listeners:
-            listener()
-
-    def _answer(self, fault: str | None) -> None:
-        if fault == "hang":
-            self.api.hang()
-            self.close_connection = True
-            return
-        status = int(fault) if fault in {"500", "429"} else 200
-        target = urlsplit(self.path)
-        body = {
-            "empty": b"[]",
-            "error object": b'{"error": "internal", "data": []}',
-            "html": b"<html>Maintenance</html>",
-        }.get(fault or "")
-        if body is None:
-            body = json.dumps(self.api.answer(target.path, parse_qs(target.query))).encode()
-        length = len(body)
-        if fault in {"truncated", "cut off"}:
-            body = body[: length // 2]
-            length = len(body) if fault == "truncated" else length
-            self.close_connection = fault == "cut off"
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
