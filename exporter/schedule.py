@@ -66,11 +66,6 @@ class Schedule:
         """Begin to run what is due."""
         self._scheduler.start()
 
-    @property
-    def running(self) -> bool:
-        """Whether what is due is run."""
-        return bool(self._scheduler.running)
-
     def shutdown(self) -> None:
         """Run nothing more, and return once everything under way has ended."""
         self._scheduler.pause()

@@ -147,7 +147,7 @@ def test_a_call_under_way_may_schedule_another_while_it_shuts_down(wall: Wall) -
     assert under_way.wait(30)
     shutdown = threading.Thread(target=schedule.shutdown, daemon=True)
     shutdown.start()
-    until(lambda: not schedule.running, "the scheduler has stopped")
+    until(lambda: not schedule._scheduler.running, "the scheduler has stopped")
     ending.set()
     shutdown.join(30)
     assert not shutdown.is_alive()

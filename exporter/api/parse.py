@@ -159,16 +159,6 @@ def conversions_reader() -> Reader[Conversion]:
     return Reader(CONVERSIONS, _conversion)
 
 
-def statistics(reply: Reply) -> Page[MessageStats]:
-    """Read one answer of ``/campaign/statistics``; errors as of `Reader`."""
-    return statistics_reader()(reply)
-
-
-def conversions(reply: Reply) -> Page[Conversion]:
-    """Read one answer of ``/campaign/statistic-conversions``; errors as of `Reader`."""
-    return conversions_reader()(reply)
-
-
 def _decode(content: bytes) -> object:
     """Return one row; None if it can't be decoded."""
     try:

@@ -67,12 +67,9 @@ class Budget:
     stopping: Callable[[], bool]
     monotonic: Callable[[], float]
 
-    def slice(self, share: float = 1.0) -> float:
-        """Return how long to wait at most before asking again. Raises TimeoutError when the budget is used up.
-
-        `share` is how much of what is left may be used, from 0 to 1.
-        """
-        left = (self.expires - self.monotonic()) * share
+    def slice(self) -> float:
+        """Return how long to wait before asking again. Raises TimeoutError when the budget is used up."""
+        left = self.expires - self.monotonic()
         if left <= 0 or self.stopping():
             raise TimeoutError
         return min(left, SLICE)

@@ -57,6 +57,7 @@ class AccountJournal:
         self._faults: dict[str, None] = {}
         for record in self._journal.records:
             self._apply(record)
+        self._journal.records.clear()  # what they say is known now
 
     def close(self) -> None:
         """Let go of the file."""

@@ -37,6 +37,7 @@ Record: TypeAlias = dict[str, Any]
 class Journal:
     """What was answered so far, in a file of one JSON document a line; the first is about the arguments.
 
+    `records` are the others, as of when it was opened.
     A line is on the disk before `add` returns; one that a crash cut off is dropped. The file is locked against
     other processes until `close`.
     """
@@ -56,7 +57,6 @@ class Journal:
             else:
                 self.header = header
                 self.add(header)
-                self.records.clear()
         except BaseException:
             self._file.close()
             raise
@@ -67,7 +67,6 @@ class Journal:
         if self._file.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._file.fileno())
-        self.records.append(record)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -44,8 +44,3 @@ def intersect(ranges: Iterable[TimeRange], others: Iterable[TimeRange]) -> Range
     """Return the seconds that are in both."""
     both = union(ranges)
     return subtract(both, subtract(both, others))
-
-
-def seconds(ranges: Iterable[TimeRange]) -> int:
-    """Return how many seconds disjoint ranges have together."""
-    return sum(part.seconds for part in ranges)

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api.client import ApiClient, ApiSettings
 from exporter.api.fields import CONVERSIONS, STATISTICS
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from exporter.config.model import AccountConfig, Config, PollConfig
     from exporter.exposition.self_metrics import SelfMetrics
     from exporter.polling.client import Client, Connect
-    from exporter.polling.resource import Resource
+    from exporter.polling.resource import AnyResource, Resource
     from exporter.tracking.model import AccountSnapshot, SavedAccount
     from exporter.tracking.state_file import State
     from exporter.tracking.window import Merged
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 _MOST_TOLD: Final = 200
 _MOST_NAMED: Final = 20
-
-AnyResource: TypeAlias = "Resource[Any]"
 
 
 def enabled(config: PollConfig) -> tuple[AnyResource, ...]:

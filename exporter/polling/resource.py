@@ -7,7 +7,7 @@ more, describe it in a module beside `statistics` and `conversions`, and add it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 
 from exporter.api.model import Page, R
 
@@ -63,4 +63,4 @@ class Resource(Generic[R]):
     merge: Merge[R]
 
 
-AnyResource = Resource[Any]
+AnyResource: TypeAlias = Resource[Any]

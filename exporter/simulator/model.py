@@ -415,11 +415,6 @@ def add_counts(left: Mapping[str, int | None], right: Mapping[str, int | None]) 
     return total
 
 
-def subtract_counts(left: Counts, right: Counts) -> Counts:
-    """Subtract field by field; None where `left` has None."""
-    return {name: None if (a := left[name]) is None else a - (right[name] or 0) for name in FIELDS}
-
-
 class Message(Protocol):
     """One message of a campaign: one row of statistics."""
 

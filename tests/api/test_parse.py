@@ -64,9 +64,19 @@ def reply(document: object, **headers: str) -> Reply:
     return Reply(body, {name.replace("_", "-"): value for name, value in headers.items()}, 0.1)
 
 
+def statistics(answer: Reply) -> Page[MessageStats]:
+    """Read one answer with rows of the statistics."""
+    return parse.statistics_reader()(answer)
+
+
+def conversions(answer: Reply) -> Page[Conversion]:
+    """Read one answer with rows of the conversions."""
+    return parse.conversions_reader()(answer)
+
+
 def read(**fields: object) -> Page[MessageStats]:
     """Read one row of the statistics with some fields replaced."""
-    return parse.statistics(reply([EXAMPLE | fields]))
+    return statistics(reply([EXAMPLE | fields]))
 
 
 def count(value: object) -> tuple[Any, int]:
@@ -77,19 +87,19 @@ def count(value: object) -> tuple[Any, int]:
 
 def amount(value: object) -> tuple[Any, int]:
     """As `count`, for a sum of money."""
-    page = parse.conversions(reply([CONVERSION_EXAMPLE | {"deposits_amount": value}]))
+    page = conversions(reply([CONVERSION_EXAMPLE | {"deposits_amount": value}]))
     return page.rows[0].amount, page.invalid.get("deposits_amount", 0)
 
 
 def start(text: object) -> float | None:
     """Return the start that a text is read as; None: the row can't be read."""
-    page = parse.statistics(reply([EXAMPLE, EXAMPLE | {"campaign_start_at": text}]))
+    page = statistics(reply([EXAMPLE, EXAMPLE | {"campaign_start_at": text}]))
     return page.rows[1].start if len(page.rows) > 1 else None
 
 
 def test_vendors_example_of_statistics() -> None:
     """The bare object of the vendor's page is read, field by field."""
-    page = parse.statistics(reply(EXAMPLE))
+    page = statistics(reply(EXAMPLE))
     values = (5, 12500, 12340, 5870, 1422, 160, 73, 12, 85, 13, 4, 27)
     expected = MessageStats(111, "email", START, "Spring Promo — 25% Discount", values)
     assert (expected,) == page.rows
@@ -98,7 +108,7 @@ def test_vendors_example_of_statistics() -> None:
 
 def test_vendors_example_of_conversions() -> None:
     """Numbers in strings and times with a short offset are read."""
-    page = parse.conversions(reply(CONVERSION_EXAMPLE))
+    page = conversions(reply(CONVERSION_EXAMPLE))
     expected = Conversion(
         campaign_id=1903,
         channel="email",
@@ -133,7 +143,7 @@ def test_vendors_example_of_conversions() -> None:
 @pytest.mark.parametrize("rows", [[], [EXAMPLE], [EXAMPLE, EXAMPLE]])
 def test_envelopes(wrap: Callable[[Any], Any], rows: list[Any]) -> None:
     """An array, and an object with one array of rows, are read under any name; no rows are no campaigns."""
-    page = parse.statistics(reply(wrap(rows)))
+    page = statistics(reply(wrap(rows)))
     assert (len(rows), len(rows)) == (len(page.rows), page.size)
 
 
@@ -182,7 +192,7 @@ def test_envelopes(wrap: Callable[[Any], Any], rows: list[Any]) -> None:
 def test_anything_else_is_a_failure(document: object) -> None:
     """An error object with status 200, a web page, cut JSON, a number: never "no campaigns"."""
     with pytest.raises(BadResponseError) as caught:
-        parse.statistics(reply(document))
+        statistics(reply(document))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -191,10 +201,10 @@ def test_failures_quote_nothing() -> None:
     """What the answer says, which may be the token, is not in the error; the place is."""
     for document in ({"colour": "hush-hush"}, ["hush-hush"], b"<hush-hush>", [{"campaign_id": "hush-hush"}]):
         with pytest.raises(BadResponseError) as caught:
-            parse.statistics(reply(document))
+            statistics(reply(document))
         assert "hush" not in repr(caught.value)
     with pytest.raises(BadResponseError, match=r"\$\[1\]\.type"):
-        parse.statistics(reply([{}, EXAMPLE | {"type": None}]))
+        statistics(reply([{}, EXAMPLE | {"type": None}]))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +252,7 @@ def test_invalid_counts(value: object) -> None:
 def test_absent_counts() -> None:
     """A null, empty or absent count is none, and not invalid."""
     assert (None, 0) == count(None) == count("") == count("  ")
-    page = parse.statistics(reply([{name: value for name, value in EXAMPLE.items() if name != "sent"}]))
+    page = statistics(reply([{name: value for name, value in EXAMPLE.items() if name != "sent"}]))
     assert page.rows[0].counts.sent is None
     assert {} == page.invalid
 
@@ -358,10 +368,10 @@ def test_times_against_datetime(moment: datetime, minutes: int) -> None:
 )
 def test_unreadable_rows_are_skipped_and_counted(broken: dict[str, object]) -> None:
     """A row that doesn't say what it is about is passed over, counts as a row, and is counted by its field."""
-    page = parse.statistics(reply([EXAMPLE, EXAMPLE | broken]))
+    page = statistics(reply([EXAMPLE, EXAMPLE | broken]))
     assert (1, 2, {next(iter(broken)): 1}) == (len(page.rows), page.size, page.invalid)
     with pytest.raises(BadResponseError):
-        parse.statistics(reply([EXAMPLE | broken, EXAMPLE | broken]))
+        statistics(reply([EXAMPLE | broken, EXAMPLE | broken]))
 
 
 def test_readable_identities() -> None:
@@ -379,7 +389,7 @@ def test_identifiers_have_no_upper_bound(number: int) -> None:
 def test_texts() -> None:
     """Titles are taken as they are: null is empty, and what UTF-8 can't say is replaced."""
     titles = [None, "", '😀 שלום\n"x"', "bad \ud800 half", 17]
-    page = parse.statistics(reply([EXAMPLE | {"message_title": title} for title in titles]))
+    page = statistics(reply([EXAMPLE | {"message_title": title} for title in titles]))
     expected = ["", "", '😀 שלום\n"x"', "bad � half", "17"]
     assert expected == [one.title for one in page.rows]
 
@@ -401,27 +411,27 @@ def test_texts() -> None:
 )
 def test_stop(text: object, stop: float | None, invalid: int) -> None:
     """A campaign may have no end; one that can't be read is counted, and the row stays."""
-    page = parse.conversions(reply([CONVERSION_EXAMPLE | {"campaign_stop_at": text}]))
+    page = conversions(reply([CONVERSION_EXAMPLE | {"campaign_stop_at": text}]))
     assert (stop, invalid) == (page.rows[0].stop, page.invalid.get("campaign_stop_at", 0))
 
 
 def test_unknown_fields_are_named() -> None:
     """Fields that the vendor's page doesn't have are reported, those of the other resource, too."""
     assert {"colour", "deposits_count"} == read(colour="red", deposits_count="1").unknown
-    assert {"sent"} == parse.conversions(reply([CONVERSION_EXAMPLE | {"sent": 1}])).unknown
+    assert {"sent"} == conversions(reply([CONVERSION_EXAMPLE | {"sent": 1}])).unknown
 
 
 @pytest.mark.parametrize("name", ["x_pagination_total_count", "x_total_count", "x_total"])
 @pytest.mark.parametrize(("text", "total"), [("17", 17), (" 0 ", 0), ("many", None), ("-1", None), ("", None)])
 def test_total_headers(name: str, text: str, total: int | None) -> None:
     """A total-count header is read where it is a number."""
-    assert total == parse.statistics(reply([], **{name: text})).total
+    assert total == statistics(reply([], **{name: text})).total
 
 
 def test_rows_of_the_test_server() -> None:
     """The rows that other tests serve are rows of the vendor's page."""
-    assert frozenset() == parse.statistics(reply([row(1, START)])).unknown
-    assert frozenset() == parse.conversions(reply([conversion(1, START)])).unknown
+    assert frozenset() == statistics(reply([row(1, START)])).unknown
+    assert frozenset() == conversions(reply([conversion(1, START)])).unknown
 
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -429,7 +439,7 @@ ANSWERS = Path(__file__).parent / "answers"
 
 def answer(name: str) -> Page[Any]:
     """Read one of the stored answers."""
-    read_page = parse.statistics if name.startswith("statistics") else parse.conversions
+    read_page = statistics if name.startswith("statistics") else conversions
     return read_page(reply((ANSWERS / f"{name}.json").read_bytes()))
 
 
@@ -470,7 +480,7 @@ def test_values_of_servers_in_the_field() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_encodings(encoding: str) -> None:
     """An answer may be in any encoding of Unicode, with or without a byte order mark."""
-    page = parse.statistics(reply(json.dumps([EXAMPLE], ensure_ascii=False).encode(encoding)))
+    page = statistics(reply(json.dumps([EXAMPLE], ensure_ascii=False).encode(encoding)))
     assert EXAMPLE["message_title"] == page.rows[0].title
 
 
@@ -536,7 +546,7 @@ JSON = st.recursive(
 @example([EXAMPLE, {**EXAMPLE, "sent": -0.0}])
 def test_any_json_is_read_or_refused(document: object) -> None:
     """Whatever JSON comes, there are rows of the documented shape, or a BadResponseError."""
-    for read_page in (parse.statistics, parse.conversions):
+    for read_page in (statistics, conversions):
         try:
             page = read_page(reply(document))
         except BadResponseError:
@@ -555,7 +565,7 @@ def test_any_bytes_are_read_or_refused(noise: bytes, cut: int) -> None:
     whole = json.dumps([EXAMPLE]).encode()
     for body in (noise, whole[:cut] + noise, whole[:cut] + noise + whole[cut:]):
         try:
-            parse.statistics(reply(body))
+            statistics(reply(body))
         except BadResponseError:
             continue
 
@@ -565,5 +575,5 @@ def test_any_bytes_are_read_or_refused(noise: bytes, cut: int) -> None:
 )
 def test_opens_are_of_email_and_push(channel: str, expected: int | None) -> None:
     """Where an open can't be seen, a 0 in the answer is no count."""
-    page = parse.statistics(reply([EXAMPLE | {"type": channel, "opened": 0}]))
+    page = statistics(reply([EXAMPLE | {"type": channel, "opened": 0}]))
     assert expected == page.rows[0].counts.opened
