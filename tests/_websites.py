@@ -69,7 +69,7 @@ def snapshot(*campaigns: CampaignSnapshot, account: str = "main", currency: str 
 
 
 def resource(name: str = "statistics", **changes: object) -> ResourceStatus:
-    """Return an resource that goes well, or what `changes` says."""
+    """Return a resource that goes well, or what `changes` says."""
     fields: dict[str, object] = {
         "interval": 300.0,
         "polls": 1234,

@@ -155,6 +155,8 @@ def campaign(frame: Frame, rows: Sequence[CampaignRow]) -> str:
         here="campaigns",
         depth=2,
         rows=rows,
+        name=next((row.name for row in rows if row.campaign.campaign_name.strip()), rows[0].name),
+        stop=max((row.campaign.stop for row in rows if row.campaign.stop is not None), default=None),
         message_columns=[("Message", ""), *((name, "num") for name in names)],
         message_values=values,
     )

@@ -308,6 +308,15 @@ def test_reconciliation() -> None:
     assert "delivered" not in page.inside("th")
 
 
+def test_a_campaign_has_the_name_and_the_end_that_any_channel_has() -> None:
+    """They come with conversions, which not every channel has."""
+    page = detail(
+        snapshot(campaign(channel="email", campaign_name=""), campaign(channel="push", stop=NOW - 7200))
+    )
+    assert "Campaign 1 \u00b7 intarget-exporter" == "".join(page.inside("title"))
+    assert "Stopped 2 hours ago" in page.text
+
+
 def test_a_held_campaign_says_so() -> None:
     """While the counters stand at 0, the page explains it."""
     assert "metrics.zero_hold" in detail(snapshot(campaign(held=True))).text
