@@ -105,7 +105,7 @@ def _metric_table(metrics: Iterable[Metric]) -> Iterator[str]:
 
 def flags() -> Iterator[str]:
     """Yield the page of all commands and their flags."""
-    parser = cli._parser()  # noqa: SLF001 - nobody else needs it
+    parser = cli.build_parser()
     yield "# Commands and flags"
     yield ""
     yield "A flag beats the environment, which beats the file. `--config.file`, `--log.level` and"

@@ -60,6 +60,9 @@ class Accounts:
         self._publishing = threading.Lock()
         self._series: Mapping[str, int] = {}
 
+    def __getitem__(self, name: str) -> AccountPoller:
+        return self._pollers[name]
+
     def __len__(self) -> int:
         return len(self._pollers)
 

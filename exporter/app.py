@@ -107,15 +107,15 @@ class App:
             site = Site(
                 exposition=self.respond,
                 exposition_at_hand=self._at_hand,
-                snapshot=lambda: self._accounts.snapshot,
-                accounts=self._accounts.statuses,
+                snapshot=lambda: self.accounts.snapshot,
+                accounts=self.accounts.statuses,
                 reload=self.reload,
                 quit=self.stop,
                 clock=self._wall,
                 version=__version__,
                 telemetry_path=self._options.telemetry_path,
                 lifecycle=self._options.lifecycle,
-                status=self._status,
+                status=self.status,
                 configuration=lambda: self._config.masked(),  # noqa: PLW0108 - of the moment
             )
             server = WebServer(site, self._options.listen_addresses, self._options.web_config)
@@ -123,9 +123,9 @@ class App:
             asyncio.run(self._serve(server))
 
     def open(self) -> None:
-        """Open the state, and be ready to poll. Raises StateLockedError."""
+        """Open the state, and have `accounts` that are ready to be polled. Raises StateLockedError."""
         self._state = self._open_state()
-        self._accounts = Accounts(
+        self.accounts = Accounts(
             self._config,
             state=self._state,
             exposition=self._new_exposition(self._config),
@@ -155,7 +155,7 @@ class App:
             self._metrics.state_usable(self._state_problem is None)
         return state
 
-    def _retry_state(self) -> None:
+    def retry_state(self) -> None:
         """Try a state file again that couldn't be opened or saved to."""
         if self._state_problem is not None:
             try:
@@ -165,13 +165,14 @@ class App:
                 return
             self._state_problem = None
             self._metrics.state_usable(True)  # noqa: FBT003 - the metric's value
-        self._accounts.save_again()
+        self.accounts.save_again()
 
-    def _status(self) -> ExporterStatus:
+    def status(self) -> ExporterStatus:
+        """Say how the exporter goes, apart from its accounts."""
         path = self._config.state.path
         return ExporterStatus(
             state_path=None if path is None else str(path),
-            state_problem=self._state_problem or self._accounts.state_problem,
+            state_problem=self._state_problem or self.accounts.state_problem,
             reload_problem=self._reload_problem,
             shard=self._options.shard,
             total_shards=self._options.total_shards,
@@ -179,10 +180,10 @@ class App:
 
     def respond(self, accept: str | None, accept_encoding: str | None, now: float) -> Response:
         """Return the answer to a scrape, as of `Exposition.respond`."""
-        return self._accounts.exposition.respond(accept, accept_encoding, now)
+        return self.accounts.exposition.respond(accept, accept_encoding, now)
 
     def _at_hand(self, accept: str | None, accept_encoding: str | None, now: float) -> Response | None:
-        return self._accounts.exposition.at_hand(accept, accept_encoding, now)
+        return self.accounts.exposition.at_hand(accept, accept_encoding, now)
 
     async def _serve(self, server: WebServer) -> None:
         self._loop = asyncio.get_running_loop()
@@ -194,7 +195,7 @@ class App:
             log.warning(warning)
         await asyncio.to_thread(self.begin)
         clock = asyncio.create_task(self._follow_clock())
-        log.info("started", extra=fields(version=__version__, accounts=len(self._accounts)))
+        log.info("started", extra=fields(version=__version__, accounts=len(self.accounts)))
         try:
             await server.serve(self._stopping, lambda _addresses: None)
         finally:
@@ -204,15 +205,15 @@ class App:
 
     def begin(self) -> None:
         """Begin to poll."""
-        self._accounts.poll(self._config, self._accounts.exposition)
+        self.accounts.poll(self._config, self.accounts.exposition)
         self._schedule.every(PRUNING, self._prune, "pruning of the archive")
-        self._schedule.every(STATE_RETRY, self._retry_state, "state file that couldn't be used")
+        self._schedule.every(STATE_RETRY, self.retry_state, "state file that couldn't be used")
         self._schedule.every(GIVING_BACK, interpreter.give_memory_back, "memory that is free")
         self._schedule.start()
 
     def end(self) -> None:
         """End all polls, and return once none is under way."""
-        self._accounts.stop()
+        self.accounts.stop()
         self._schedule.shutdown()
 
     def stop(self) -> None:
@@ -225,7 +226,7 @@ class App:
             await asyncio.sleep(CLOCK_CHECK)
             if self._schedule.follow_clock():
                 log.warning("the system's clock was set; intervals go on as they were")
-                self._accounts.tick()
+                self.accounts.tick()
 
     def _prune(self) -> None:
         try:
@@ -254,7 +255,7 @@ class App:
                 config = config.model_copy(update={"state": self._config.state})
             changes = self._config.changes(config)
             same = config.metrics == self._config.metrics
-            self._accounts.poll(config, self._accounts.exposition if same else self._new_exposition(config))
+            self.accounts.poll(config, self.accounts.exposition if same else self._new_exposition(config))
             self._config = config
             self._reload_problem = None
             self._metrics.config_reloaded(True, self._wall())  # noqa: FBT003 - the metric's value

@@ -54,7 +54,7 @@ class _UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     try:
         code = _run(parsed, os.environ)
         sys.stdout.flush()
@@ -436,7 +436,8 @@ def _add_account(parser: Parser) -> None:
     )
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Return the parser of the command line, with every command and flag."""
     parser = Parser(
         prog="intarget-exporter",
         description=_DESCRIPTION,

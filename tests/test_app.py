@@ -20,6 +20,7 @@ from exporter.errors import ConfigError, StateLockedError
 from exporter.exposition.exposition import Exposition
 from exporter.exposition.self_metrics import SelfMetrics
 from exporter.polling.account import AccountPoller
+from exporter.schedule import Schedule
 from exporter.tracking.state_file import State
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, ApiServer, Asked, conversion, row
 from tests._program import Program, Samples, run, until
@@ -126,13 +127,13 @@ def running(site: Site) -> Iterator[Callable[[], App]]:
     def make() -> App:
         app = App(site.load, Options())
         app.open()
-        app._accounts.poll(app._config, app._accounts.exposition)
+        app.accounts.poll(app.accounts.config, app.accounts.exposition)
         apps.append(app)
         return app
 
     yield make
     for app in apps:
-        app._accounts.stop()
+        app.accounts.stop()
         app.close()
 
 
@@ -169,7 +170,7 @@ def test_an_app_may_have_no_accounts(site: Site) -> None:
     assert 1 == len(empty)
     one = App(site.load, Options(shard=empty[0], total_shards=2))
     one.open()
-    assert () == one._accounts.statuses()
+    assert () == one.accounts.statuses()
     one.close()
 
 
@@ -185,18 +186,18 @@ def test_polling_without_a_usable_state(
     def samples() -> Samples:
         return Samples(app.respond(None, None, 0.0).body.decode())
 
-    assert app._accounts._pollers["main"].poll("statistics")
+    assert app.accounts["main"].poll("statistics")
     assert (0, 1250) == (samples().value("intarget_state_persistent"), samples().value(SENT))
     assert 0 < (samples().value("intarget_state_save_failures_total") or 0)
-    assert "missing" in (app._status().state_problem or "")
+    assert "missing" in (app.status().state_problem or "")
     assert "polling without a state file" in caplog.text
-    assert str(folder / "state.db") == app._status().state_path
-    app._retry_state()
+    assert str(folder / "state.db") == app.status().state_path
+    app.retry_state()
     assert 0 == samples().value("intarget_state_persistent")
     folder.mkdir()
-    app._retry_state()
+    app.retry_state()
     assert 1 == samples().value("intarget_state_persistent")
-    assert app._status().state_problem is None
+    assert app.status().state_problem is None
     saved = saved_account(folder / "state.db", site.servers["main"])
     assert saved is not None
     assert [1] == [campaign.campaign_id for campaign in saved.campaigns]
@@ -207,7 +208,7 @@ def test_no_state_file_is_no_problem(site: Site, running: Callable[[], App]) -> 
     site.add("main")
     site.write(state={"path": None})
     app = running()
-    assert app._status().state_problem is None
+    assert app.status().state_problem is None
     assert Samples(app.respond(None, None, 0.0).body.decode()).value("intarget_state_persistent") is None
 
 
@@ -229,7 +230,7 @@ def test_changed_settings_restart_every_account(site: Site, running: Callable[[]
     app = running()
 
     def pollers() -> dict[str, AccountPoller]:
-        return dict(app._accounts._pollers)
+        return {name: app.accounts[name] for name in ("one", "two")}
 
     before = pollers()
     app.reload()
@@ -270,8 +271,8 @@ def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site, running: Call
     site.add("main")
     site.write(state={"path": None})
     app = running()
-    assert app._accounts._pollers["main"].poll("statistics")
-    before = app._accounts.exposition
+    assert app.accounts["main"].poll("statistics")
+    before = app.accounts.exposition
     assert 1250 == Samples(app.respond(None, None, 0.0).body.decode()).value(SENT)
     begun = AccountPoller.__init__
     seen: list[float | None] = []
@@ -285,14 +286,14 @@ def test_a_reload_swaps_the_exposition_once_it_is_full(site: Site, running: Call
         site.write(metrics={"per_message": True})
         app.reload()
     assert [1250] == seen
-    assert before is not app._accounts.exposition
+    assert before is not app.accounts.exposition
 
 
 def test_a_poll_that_ends_meanwhile_keeps_the_new_exposition(site: Site, running: Callable[[], App]) -> None:
     """Who waits to publish while a reload swaps the exposition doesn't bring the old one back."""
     site.add("main")
     site.write(state={"path": None})
-    accounts = running()._accounts
+    accounts = running().accounts
     lock, waits = accounts._publishing, threading.Event()
 
     class Watched:
@@ -304,7 +305,7 @@ def test_a_poll_that_ends_meanwhile_keeps_the_new_exposition(site: Site, running
             lock.release()
 
     accounts._publishing = Watched()
-    poll = threading.Thread(target=accounts._on_change, args=(accounts._pollers["main"],), daemon=True)
+    poll = threading.Thread(target=accounts._on_change, args=(accounts["main"],), daemon=True)
     with lock:
         poll.start()
         assert waits.wait(30)
@@ -319,7 +320,7 @@ def test_an_account_that_is_removed_is_forgotten(site: Site, running: Callable[[
     site.add("other")
     site.write(state={"path": None})
     app = running()
-    gone = weakref.ref(app._accounts._pollers["other"])
+    gone = weakref.ref(app.accounts["other"])
     del site.document["accounts"][1]
     site.write()
     app.reload()
@@ -333,14 +334,13 @@ def test_a_fault_of_a_tick_is_no_busy_loop(
     """Where holds and staleness can't be updated, that is tried again after a while."""
     site.add("main")
     site.write(state={"path": None})
-    accounts = running()._accounts
-    waits: list[float] = []
-    monkeypatch.setattr(accounts._schedule, "once", lambda wait, _call, _key: waits.append(wait))
-    (poller,) = accounts._pollers.values()
-    monkeypatch.setattr(poller, "tick", lambda: 1 / 0)
-    poller.next_event = -1.0
-    accounts._tick(poller)
-    assert [60.0] == waits
+    planned: list[tuple[float, Callable[[], object]]] = []
+    monkeypatch.setattr(Schedule, "once", lambda _, wait, call, __: planned.append((wait, call)))
+    monkeypatch.setattr(AccountPoller, "tick", lambda _: 1 / 0)
+    running().accounts["main"].next_event = -1.0
+    _, tick = planned[-1]
+    tick()
+    assert 60.0 == planned[-1][0]
 
 
 def test_a_reload_forgets_nothing_of_who_stays(site: Site, running: Callable[[], App]) -> None:
@@ -349,7 +349,7 @@ def test_a_reload_forgets_nothing_of_who_stays(site: Site, running: Callable[[],
     site.write(state={"path": None})
     app = running()
     for resource in ("statistics", "conversions"):
-        assert app._accounts._pollers["main"].poll(resource)
+        assert app.accounts["main"].poll(resource)
 
     def samples() -> Samples:
         return Samples(app.respond(None, None, 0.0).body.decode())
@@ -363,9 +363,7 @@ def test_a_reload_forgets_nothing_of_who_stays(site: Site, running: Callable[[],
     assert samples().value("intarget_polls_total", resource="conversions") is None
 
 
-def test_a_changed_account_is_polled_at_once(
-    site: Site, running: Callable[[], App], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_account_is_polled_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It doesn't wait for its interval, even while a poll with the old settings is still about to end."""
     site.add("main")
     every = {"refresh": [{"younger_than": "14d", "every": "1h"}], "still_sending": None}
@@ -378,8 +376,9 @@ def test_a_changed_account_is_polled_at_once(
         return end.wait(60)
 
     monkeypatch.setattr(AccountPoller, "poll", poll)
-    app = running()
-    app._schedule.start()
+    app = App(site.load, Options())
+    app.open()
+    app.begin()
     try:
         until(lambda: polled == [None], "the first poll")
         site.document["accounts"][0]["currency"] = "EUR"
@@ -389,6 +388,7 @@ def test_a_changed_account_is_polled_at_once(
     finally:
         end.set()
         app.end()
+        app.close()
 
 
 # As a program

@@ -625,8 +625,8 @@ def test_backfill_for_real(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_completion_and_man_page_are_current() -> None:
     """What `tests/run generate` wrote into deploy/shell knows every command and flag of the parser."""
     folder = Path(__file__).parents[1] / "deploy" / "shell"
-    completion = shtab.complete(cli._parser(), "bash", root_prefix="exporter")
+    completion = shtab.complete(cli.build_parser(), "bash", root_prefix="exporter")
     assert completion.strip() == (folder / "intarget-exporter.bash").read_text().strip()
     page = (folder / "intarget-exporter.1").read_text().replace("\\", "")
-    flags = set(re.findall(r"--[a-z][a-z.-]+", cli._parser().format_help()))
+    flags = set(re.findall(r"--[a-z][a-z.-]+", cli.build_parser().format_help()))
     assert set() == {flag for flag in flags if flag not in page}

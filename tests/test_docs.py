@@ -100,7 +100,7 @@ def exporter_commands() -> list[list[str]]:
 def exit_code(arguments: Sequence[str]) -> int | str | None:
     """Return the code with which the real parser ends; 0 if it takes the arguments."""
     try:
-        cli._parser().parse_args(arguments)
+        cli.build_parser().parse_args(arguments)
     except SystemExit as end:
         return end.code
     return 0

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _MAX_PASSWORD: Final = 72
 """Bytes. bcrypt reads no further, so a longer password would be checked by its beginning."""
-_CACHED: Final = 128
+CACHED: Final = 128
 _THREADS: Final = 2
-_MAX_WAITING: Final = 64
+MAX_WAITING: Final = 64
 
 
 class Verdict(Enum):
@@ -57,7 +57,7 @@ class BasicAuth:
         if secret is not None and digest in self._accepted:
             self._accepted.move_to_end(digest)
             return Verdict.ACCEPTED
-        if self._waiting >= _MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             return Verdict.BUSY
         self._waiting += 1
         try:
@@ -68,7 +68,7 @@ class BasicAuth:
         if secret is None or not right:
             return Verdict.REFUSED
         self._accepted[digest] = None
-        while len(self._accepted) > _CACHED:
+        while len(self._accepted) > CACHED:
             self._accepted.popitem(last=False)
         return Verdict.ACCEPTED
 

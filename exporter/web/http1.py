@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _HANDSHAKE_SECONDS: Final = 10.0
-_HEAD_SECONDS: Final = 5.0
+HEAD_SECONDS: Final = 5.0
 """How long a peer may take for the head of a request."""
-_IDLE_SECONDS: Final = 75.0
+IDLE_SECONDS: Final = 75.0
 """How long a connection may wait for its next request: longer than people let Prometheus scrape."""
-_ANSWER_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 60.0
 _MOST_ANSWER_SECONDS: Final = 600.0
 _CLOSE_SECONDS: Final = 1.0
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 16 * 1024
 _LINGER_BYTES: Final = 1 << 20
 _COMPLAINT_SECONDS: Final = 60.0
-_MOMENT: Final = 0.25
+MOMENT: Final = 0.25
 """Seconds in which a new connection, or one that was just asked something, isn't closed for another one."""
 
 # Asyncio gives each TLS connection a buffer of 256 KiB to read into; ours only ever get requests.
@@ -77,12 +77,12 @@ class Connections:
         loop = asyncio.get_running_loop()
         while self.full:
             oldest, since = next(iter(self._tasks.items()))
-            if loop.time() >= since + _MOMENT:
+            if loop.time() >= since + MOMENT:
                 del self._tasks[oldest]
                 oldest.cancel()
                 self._complain()
             else:
-                await asyncio.sleep(_MOMENT / 10)
+                await asyncio.sleep(MOMENT / 10)
 
     def begin(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve the connection `sock`, with TLS if there is a `context`."""
@@ -217,7 +217,7 @@ class _Connection:
         """Return the next request; None if the peer has no more. Of its body, only what has come is read."""
         request: h11.Request | None = None
         idle = self._protocol.their_http_version is not None and not self._protocol.trailing_data[0]
-        async with asyncio.timeout(_IDLE_SECONDS if idle else _HEAD_SECONDS) as limit:
+        async with asyncio.timeout(IDLE_SECONDS if idle else HEAD_SECONDS) as limit:
             while True:
                 event = self._protocol.next_event()
                 if isinstance(event, h11.Request):
@@ -226,7 +226,7 @@ class _Connection:
                     self._protocol.receive_data(await self._reader.read(_READ_BYTES))
                     if idle:
                         idle = False
-                        limit.reschedule(asyncio.get_running_loop().time() + _HEAD_SECONDS)
+                        limit.reschedule(asyncio.get_running_loop().time() + HEAD_SECONDS)
                 elif not isinstance(event, h11.Data):
                     return request
 
@@ -313,6 +313,6 @@ def _answer_seconds(request: h11.Request) -> float:
     """Return how long an answer may take: a minute, or what a patient Prometheus says it would wait."""
     patience = dict(request.headers).get(b"x-prometheus-scrape-timeout-seconds", b"")
     try:
-        return max(_ANSWER_SECONDS, min(float(patience), _MOST_ANSWER_SECONDS))
+        return max(ANSWER_SECONDS, min(float(patience), _MOST_ANSWER_SECONDS))
     except ValueError:
-        return _ANSWER_SECONDS
+        return ANSWER_SECONDS

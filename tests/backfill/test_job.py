@@ -26,6 +26,7 @@ from exporter.backfill.span import Span
 from exporter.config.model import Config
 from exporter.errors import ConfigError, PollError, RateLimitedError, StoppedError
 from exporter.exposition.catalogue import ALL_METRICS, CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from tests._apiserver import conversion, row
 from tests._examples import examples, some
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ class Api:
             self.asked.append((endpoint, query))
             self.fail(len(self.asked) - 1)
             rows = [
-                row
+                one
                 for message in sorted(self.messages, key=lambda one: one.start)
                 if self._selects(message, query)
-                for row in self._rows(endpoint, message, query)
+                for one in self._rows(endpoint, message, query)
             ]
         page = rows[: min(query.per_page, self.cap or query.per_page)]
         return Reply(json.dumps(page).encode(), {}, 0.0)
@@ -128,29 +129,18 @@ class Api:
         sent = total
         if query.send_from is not None and query.send_to is not None and self.meaning == "divides":
             sent = self._sent(message, query)
-        row: dict[str, object] = {
-            "campaign_id": message.campaign_id,
-            "message_title": message.title,
-            "type": message.channel,
-            "campaign_start_at": format_time(message.start).replace("T", " ").replace("Z", "+00"),
-        }
+        about = message.campaign_id, message.start, message.channel
         if endpoint == STATISTICS:
-            yield {
-                **row,
-                **{name: count(name, sent) for name in COUNTER_FIELDS},
-                **message.fixed,
-            }
+            counts = {name: count(name, sent) for name in COUNTER_FIELDS}
+            yield row(*about, message.title, **counts | message.fixed)
         elif message.deposits:
-            yield {
-                **row,
-                "campaign_stop_at": None,
-                "campaign_name": f"Campaign {message.campaign_id}",
-                "conversion_event": "Opened",
-                "conversion_period": "1 day",
-                "deposits_count": str(sent // 2),
-                "deposits_amount": f"{sent}.50",
-                "converted_users": str(sent // 3),
-            }
+            yield conversion(
+                *about,
+                message_title=message.title,
+                deposits_count=str(sent // 2),
+                deposits_amount=f"{sent}.50",
+                converted_users=str(sent // 3),
+            )
 
 
 def count(name: str, sent: int) -> int:

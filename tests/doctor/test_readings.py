@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.api import client, parse
+from exporter.api import parse
+from exporter.api.client import query_parameters
 from exporter.api.fields import CONVERSIONS, PATHS, STATISTICS
 from exporter.api.model import Query, Reply
 from exporter.doctor.asker import DAY, HOUR, MOST_REQUESTS, Asker
@@ -50,7 +51,7 @@ def read(
     reader = parse.statistics_reader() if resource == STATISTICS else parse.conversions_reader()
 
     def ask(query: Query) -> tuple[Reply, Page[Any]]:
-        encoded = "&".join(f"{name}={value}".replace(" ", "%20") for name, value in client._parameters(query))
+        encoded = "&".join(f"{name}={value}".replace(" ", "%20") for name, value in query_parameters(query))
         answer = simulator.answer(f"{PATHS[resource]}?{encoded}")
         if answer.status != 200:
             raise ClientError("refused; the API says: no", status=answer.status)

@@ -31,8 +31,10 @@ from exporter.errors import (
 from exporter.exposition.exposition import Exposition
 from exporter.exposition.self_metrics import SelfMetrics
 from exporter.polling.account import AccountPoller
+from exporter.polling.resource_poller import ResourcePoller
 from exporter.tracking.model import Snapshot
 from exporter.tracking.state_file import State
+from exporter.tracking.window import Window
 from tests._apiserver import CONVERSIONS, STATISTICS, TOKEN, Api, ApiServer, Asked, conversion, row, spread
 from tests._program import Samples
 
@@ -75,7 +77,7 @@ class Client:
         if self.clock.now + self.seconds > deadline:
             raise DeadlineError("time is up")
         self.clock.now += self.seconds
-        encoded = "&".join(f"{name}={value}" for name, value in client._parameters(query))
+        encoded = "&".join(f"{name}={value}" for name, value in client.query_parameters(query))
         parameters = parse_qs(encoded) | {"access-token": [TOKEN]}
         status, headers, body = self.api.answer(Asked(client.PATHS[resource], parameters))
         self.on_request(resource, str(status), 0.0)
@@ -429,7 +431,7 @@ def test_each_failure_has_its_reason(
     def fail(*_: object, **__: object) -> Reply:
         raise error("words for people")
 
-    monkeypatch.setattr(poller._client, "get", fail)
+    monkeypatch.setattr(Client, "get", fail)
     assert not world.poll()
     reason = getattr(error, "reason", "")
     for resource, expected in (("statistics", 1), ("conversions", 0)):
@@ -448,8 +450,8 @@ def test_a_fault_of_our_own_is_internal(
 ) -> None:
     """A bug while reading counts as internal, is logged, and the next poll is as good as any."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
-    poller = world.start()
-    monkeypatch.setattr(poller._pollers["statistics"], "ask", lambda *_: 1 / 0)
+    world.start()
+    monkeypatch.setattr(ResourcePoller, "ask", lambda *_: 1 / 0)
     assert not world.poll()
     assert 1 == world.value("intarget_poll_failures_total", resource="statistics", reason="internal")
     assert "ZeroDivisionError" in caplog.text
@@ -462,13 +464,12 @@ def test_a_fault_while_merging_is_internal(world: World, monkeypatch: pytest.Mon
     """So does a bug while merging: nothing is published of it, and polling goes on."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
     poller = world.start()
-    merge = poller._window.merge_statistics
-    monkeypatch.setattr(poller._window, "merge_statistics", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Window, "merge_statistics", lambda *_, **__: 1 / 0)
     assert not world.poll()
     assert 1 == world.value("intarget_poll_failures_total", resource="statistics", reason="internal")
     assert 0 == world.published
     assert not poller.succeeded
-    monkeypatch.setattr(poller._window, "merge_statistics", merge)
+    monkeypatch.undo()
     assert world.poll(at=NOW + 300)
     assert 1250 == world.value(SENT)
 
@@ -477,11 +478,10 @@ def test_nothing_is_lost_by_a_fault_while_merging(world: World, monkeypatch: pyt
     """What such a poll had read is read again by the next one, not after the tier's interval."""
     old = row(1, NOW - 5 * DAY)
     world.api.rows[STATISTICS] = [old]
-    poller = world.start()
-    merge = poller._window.merge_statistics
-    monkeypatch.setattr(poller._window, "merge_statistics", lambda *_, **__: 1 / 0)
+    world.start()
+    monkeypatch.setattr(Window, "merge_statistics", lambda *_, **__: 1 / 0)
     world.poll()
-    monkeypatch.setattr(poller._window, "merge_statistics", merge)
+    monkeypatch.undo()
     world.poll(at=NOW + 300)
     assert 1250 == world.value(SENT)
 

@@ -59,6 +59,12 @@ def state(path: Path) -> Iterator[State]:
         yield opened
 
 
+def execute(path: Path, statement: str) -> tuple[object, ...] | None:
+    """Execute a statement on the file, as anybody may who has it; return its first row, if any."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        return db.execute(statement).fetchone()
+
+
 def names(path: Path) -> list[str]:
     """Return the files beside `path`."""
     return sorted(item.name for item in path.parent.iterdir())
@@ -209,10 +215,10 @@ def test_no_path_keeps_everything_in_memory(tmp_path: Path, monkeypatch: pytest.
     assert [] == list(tmp_path.iterdir())
 
 
-def test_commits_wait_for_the_disk(state: State) -> None:
+def test_commits_wait_for_the_disk(path: Path, state: State) -> None:
     """The journal is a write-ahead log and every commit is synced, so that a power cut takes nothing back."""
     assert ("wal", 2) == (
-        state._database.connection.execute("PRAGMA journal_mode").fetchone()[0],
+        *execute(path, "PRAGMA journal_mode"),
         state._database.connection.execute("PRAGMA synchronous").fetchone()[0],
     )
 
@@ -311,7 +317,7 @@ def test_unreadable_record_is_a_broken_file(path: Path, kind: str) -> None:
     """A record that isn't what was written makes the file broken, too."""
     with closing(State.open(path, clock=clock)) as state:
         state.save("main", URL, everything())
-        state._database.connection.execute("UPDATE record SET data = data || ' ' WHERE kind = ?", (kind,))
+        execute(path, f"UPDATE record SET data = data || ' ' WHERE kind = '{kind}'")
         assert state.load("main", URL) is None
     assert any(".broken-" in name for name in names(path))
 
@@ -320,8 +326,8 @@ def test_damage_in_the_archive_is_noticed_at_once(path: Path) -> None:
     """A campaign that left is looked at with the others: once it comes back, it would count twice."""
     with closing(State.open(path, clock=clock)) as state:
         state.save("main", URL, everything())
-        state._database.connection.execute("DROP INDEX record_evicted")
-        state._database.connection.execute("UPDATE record SET evicted = 701 WHERE evicted IS NOT NULL")
+        execute(path, "DROP INDEX record_evicted")
+        execute(path, "UPDATE record SET evicted = 701 WHERE evicted IS NOT NULL")
         assert state.load("main", URL) is None
 
 
@@ -365,7 +371,7 @@ def test_a_rollback_journal_where_shared_memory_cant_be_had(path: Path) -> None:
     with closing(State.open(path, clock=clock)) as state:
         assert everything_saved() == state.load("main", URL)
         state.save("main", URL, everything(7))
-        assert "delete" == state._database.connection.execute("PRAGMA journal_mode").fetchone()[0]
+        assert ("delete",) == execute(path, "PRAGMA journal_mode")
         with closing(State.open_readonly(path, clock=clock)) as copy:
             assert everything_saved(7) == copy.load("main", URL)
     assert ["state.db", "state.db-shm", "state.db.lock"] == names(path)
@@ -398,8 +404,8 @@ def test_removed_file_asks_for_everything(path: Path, state: State, caplog: pyte
 
 def test_newer_schema_is_left_alone(path: Path) -> None:
     """A file of a newer version is refused and not touched."""
-    with closing(State.open(path, clock=clock)) as state:
-        state._database.connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    State.open(path, clock=clock).close()
+    execute(path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     before = path.read_bytes()
     with pytest.raises(StateError, match="newer version"):
         State.open(path, clock=clock)
@@ -439,9 +445,8 @@ def test_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert everything_saved() == copy.load("main", URL)
     with closing(State.open(path, clock=clock)) as new:
         assert everything_saved() == new.load("main", URL)
-        assert ("migrated",) == new._database.connection.execute("SELECT note FROM site").fetchone()
-        version = new._database.connection.execute("PRAGMA user_version").fetchone()
-        assert (len(MIGRATIONS) + 1,) == version
+        assert ("migrated",) == execute(path, "SELECT note FROM site")
+        assert (len(MIGRATIONS) + 1,) == execute(path, "PRAGMA user_version")
 
 
 def test_failed_migration_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,14 +135,14 @@ def test_memory_is_bounded() -> None:
 
     async def main() -> int:
         checker = BasicAuth()
-        users = {f"user{number}": HASH for number in range(auth._CACHED + 20)}
+        users = {f"user{number}": HASH for number in range(auth.CACHED + 20)}
         for name in users:
             assert Verdict.ACCEPTED is await checker.check(basic(name, "right"), users)
         remembered = len(checker._accepted)
         checker.close()
         return remembered
 
-    assert auth._CACHED == asyncio.run(main())
+    assert auth.CACHED == asyncio.run(main())
 
 
 def test_a_flood_of_guesses_is_turned_away() -> None:
@@ -158,4 +158,4 @@ def test_a_flood_of_guesses_is_turned_away() -> None:
         checker.close()
         return (verdicts.count(Verdict.REFUSED), verdicts.count(Verdict.BUSY), meanwhile)
 
-    assert (auth._MAX_WAITING, 100 - auth._MAX_WAITING, Verdict.ACCEPTED) == asyncio.run(main())
+    assert (auth.MAX_WAITING, 100 - auth.MAX_WAITING, Verdict.ACCEPTED) == asyncio.run(main())

@@ -128,8 +128,8 @@ def test_http_1_0() -> None:
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost", GET])
 def test_slow_peers_are_left(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that says nothing, half a request, or no further one is left after its time."""
-    monkeypatch.setattr(http1, "_HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(http1, "_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(http1, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(http1, "IDLE_SECONDS", 0.05)
 
     async def main() -> bytes:
         async with peers(Connections(HELLO, 9)) as (peer,):
@@ -141,7 +141,7 @@ def test_slow_peers_are_left(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_dripped_heads_have_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that come one by one don't prolong it."""
-    monkeypatch.setattr(http1, "_HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http1, "HEAD_SECONDS", 0.3)
 
     async def main() -> int:
         async with peers(Connections(HELLO, 9)) as (peer,):
@@ -158,7 +158,7 @@ def test_dripped_heads_have_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_peer_that_reads_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer has a time limit, after which the connection ends short."""
-    monkeypatch.setattr(http1, "_ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(http1, "ANSWER_SECONDS", 0.05)
     app = Starlette(routes=[Route("/", lambda _: PlainTextResponse(b"x" * (8 << 20)))])
 
     async def main() -> int:
@@ -188,7 +188,7 @@ def test_one_connection_too_many_closes_the_oldest(caplog: pytest.LogCaptureFixt
                 await until_end(ends[2])
                 await loop.sock_sendall(ends[0], GET)
                 alive = bool(await loop.sock_recv(ends[0], 65536))
-                return [alive, len(connections) == 3, loop.time() - begun >= http1._MOMENT / 2]
+                return [alive, len(connections) == 3, loop.time() - begun >= http1.MOMENT / 2]
 
     assert [True, True, True] == asyncio.run(main())
     assert 1 == caplog.text.count("too many connections: 3 are open, closing the oldest")
