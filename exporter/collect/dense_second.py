@@ -161,10 +161,12 @@ def candidates(ids: Collection[int], known: Collection[int], most: int) -> list[
     order = sorted(ids)
     if not order:
         return []
-    gaps = sorted((range(low + 1, high) for low, high in pairwise(order)), key=len)
-    beyond = _alternating(range(order[-1] + 1, order[-1] + most + 1), range(order[0] - 1, -1, -1))
+    # Identifiers have no upper bound, and a range of too many has no length.
+    gaps = sorted((range(low + 1, high) for low, high in pairwise(order) if high - low - 1 <= most), key=len)
+    lowest = max(0, order[0] - most)
+    beyond = _alternating(range(order[-1] + 1, order[-1] + most + 1), range(order[0] - 1, lowest - 1, -1))
     found: list[int] = []
-    for number in chain(*(gap for gap in gaps if len(gap) <= most), beyond):
+    for number in chain(*gaps, beyond):
         if len(found) == most:
             break
         if number not in known:

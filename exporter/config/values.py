@@ -52,8 +52,10 @@ def fault(message: str) -> PydanticCustomError:
 
 
 def _seconds(value: object) -> object:
+    if isinstance(value, list | dict):
+        raise fault("must be a single duration, such as 5m")
     if not isinstance(value, str):
-        return value  # null, a wrong kind (pydantic says so), or seconds given by code
+        return value  # null (pydantic says so), or seconds given by code
     try:
         return parse_duration(value)
     except ValueError as error:

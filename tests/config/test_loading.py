@@ -409,7 +409,10 @@ def test_environment_is_checked_beside_a_missing_file() -> None:
             ACCOUNTS + "poll: {window: null}\n",
             "config.yaml:2: poll.window: must not be null; leave it out for the default",
         ),
-        (ACCOUNTS + "poll: {window: [1d]}\n", "config.yaml:2: poll.window: must be a number"),
+        (
+            ACCOUNTS + "poll: {window: [1d]}\n",
+            "config.yaml:2: poll.window: must be a single duration, such as 5m",
+        ),
         (ACCOUNTS + "poll: {refresh: []}\n", "config.yaml:2: poll.refresh: must have at least one entry"),
         (
             ACCOUNTS
