@@ -49,7 +49,8 @@ _HEADERS: Final = {
     "cache-control": "no-store",
 }
 """No script, no request to anywhere else, one style sheet."""
-_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_ID: Final = re.compile(r"[0-9]{1,1000}", re.ASCII)
+"""As many digits as one of the API may have."""
 
 
 class WebApp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,18 @@ from exporter.errors import ConfigError
 from exporter.tracking.model import Snapshot
 from exporter.web.routes import WebApp, _chunks
 from exporter.web.toolkit_config import ToolkitConfig
-from tests._websites import EXPOSITION, Answer, Exposed, Parsed, acall, account, call, campaign, site, snapshot
+from tests._websites import (
+    EXPOSITION,
+    Answer,
+    Exposed,
+    Parsed,
+    acall,
+    account,
+    call,
+    campaign,
+    site,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -236,8 +248,16 @@ def test_a_fault_inside_tells_the_peer_nothing(caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("number", ["x", "9" * 5000, "\u0663", "1.0", "-1"])
 def test_what_is_no_campaign_id(number: str) -> None:
-    """Anything but a short whole number is not found, however long."""
+    """Anything but a whole number is not found, however long."""
     assert 404 == call(site(), f"/campaigns/main/{number}").status
+
+
+@pytest.mark.parametrize("digits", [19, 40, 1000])
+def test_identifiers_have_no_upper_bound(digits: int) -> None:
+    """A campaign with a long identifier has its page."""
+    number = int("7" * digits)
+    built = site(snapshot=lambda: snapshot(replace(campaign(), campaign_id=number)))
+    assert 200 == call(built, f"/campaigns/main/{number}").status
 
 
 def test_static_files() -> None:
