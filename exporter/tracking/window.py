@@ -182,8 +182,10 @@ class Window:
         """Do what is due by time alone: end holds, withdraw stale data, evict. None: nothing changed."""
         tally = Tally()
         has_released = self._release(now, tally, recovers=False)
+        conversions = len(self._conversions.records)
         merged = self._finish(now, tally)
-        return merged if merged.gone or has_released or merged.staleness else None
+        has_gone = merged.gone > 0 or len(self._conversions.records) < conversions
+        return merged if has_gone or has_released or merged.staleness else None
 
     def next_event(self, now: Moment) -> float:
         """Return when `tick` next has something to do, in steady seconds; infinity: never, as things stand."""

@@ -739,6 +739,19 @@ def test_conversions_without_statistics_are_exported() -> None:
     assert target.changes(at(NOW)).conversions == ()
 
 
+def test_conversions_without_statistics_leave_by_time_alone() -> None:
+    """Nobody has to poll for them to leave the window."""
+    target = polled()
+    convert(target, conversion(8, 3), now=NOW + 60)
+    assert 8 == only(target.snapshot()).campaign_id
+    leaves = NOW - 100 + SETTINGS.window
+    poll(target, now=leaves - 10)
+    convert(target, now=leaves - 10)
+    assert leaves == target.next_event(at(leaves - 10))
+    assert target.tick(at(leaves)) is not None
+    assert () == target.snapshot().campaigns
+
+
 def test_stale_conversions_are_withdrawn_alone() -> None:
     """Without a success of the conversions only their gauges go."""
     target = polled(row(1, 10))
