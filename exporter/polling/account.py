@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exporter.api.client import ApiClient, ApiSettings
 from exporter.api.fields import CONVERSIONS, STATISTICS
 from exporter.errors import PollError, StoppedError
+from exporter.exposition.writer import clean
 from exporter.logs import fields
 from exporter.polling.conversions import conversions
 from exporter.polling.learned import describe
@@ -354,7 +355,5 @@ class AccountPoller:
             return
         shown = sorted(news)[:_MOST_NAMED]
         self._told |= news if len(news) <= _MOST_TOLD else set(shown)
-        log.warning(
-            message,
-            extra=fields(account=self.name, resource=resource, names=" ".join(name for _, name in shown)),
-        )
+        text = " ".join([clean(name) for _, name in shown])
+        log.warning(message, extra=fields(account=self.name, resource=resource, names=text))

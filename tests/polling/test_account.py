@@ -637,14 +637,16 @@ def test_corrections_are_told(world: World) -> None:
 
 
 def test_invalid_values_and_unknown_fields(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Both are counted by resource, unknown fields named once; the other values of the row are exported."""
-    world.api.rows[STATISTICS] = [row(1, NOW - HOUR, sent=-1, colour="red"), row(2, NOW - HOUR, sent=None)]
+    """Both are counted by resource, unknown fields named once, in short; the other values are exported."""
+    odd = {"colour": "red", "z" * 1000: 1}
+    world.api.rows[STATISTICS] = [row(1, NOW - HOUR, sent=-1, **odd), row(2, NOW - HOUR, sent=None)]
     world.start()
     world.poll()
     world.poll(at=NOW + 300)
-    assert ["colour"] == [record.fields["names"] for record in caplog.records if "fields" in record.msg]
+    names = [record.fields["names"] for record in caplog.records if "fields" in record.msg]
+    assert [f"colour {'z' * 255}…"] == names
     assert 1 <= (world.value("intarget_api_invalid_values_total", resource="statistics", field="sent") or 0)
-    assert 1 == world.value("intarget_api_unknown_fields", resource="statistics")
+    assert 2 == world.value("intarget_api_unknown_fields", resource="statistics")
     assert {} == world.scrape().series(SENT)
     assert 2 * 1234 == world.value("intarget_campaign_messages_delivered_total")
 
