@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.api.fields import Counts, same
 from exporter.api.model import Conversion, MessageStats
-from exporter.tracking.model import Moment
+from exporter.tracking.model import Moment, WindowSettings
 
 if TYPE_CHECKING:
     from exporter.api.model import Count
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 DAY = 86400.0
 NOW = 1_000_000.0
 """A time at which tests begin, in seconds since the epoch."""
+SETTINGS = WindowSettings(
+    window=14 * DAY,
+    stale_after=1800.0,
+    conversions_stale_after=3600.0,
+    zero_hold=60.0,
+    max_campaigns=100,
+    per_message=False,
+)
 
 
 def counts(**values: Any) -> Counts[Any]:  # noqa: ANN401

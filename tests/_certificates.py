@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pytest
+from tests._tools import tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,14 +33,9 @@ def leaf(folder: Path, name: str, signer: Certificate, alternative: str) -> Cert
 
 
 def _make(folder: Path, name: str, signer: Certificate | None, *extensions: str) -> Certificate:
-    program = shutil.which("openssl")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("openssl is missing")
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     command = [
-        program,
+        tool("openssl"),
         "req",
         "-x509",
         "-newkey",

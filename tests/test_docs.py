@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ from exporter import cli
 from exporter.config.loading import SETTABLE, load
 from exporter.errors import REASONS
 from exporter.exposition.catalogue import ALL_METRICS
+from tests._tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,10 +168,7 @@ def test_every_reason_of_a_failure_is_explained() -> None:
 
 def promtool(*arguments: str | Path) -> None:
     """Run promtool, which must find no fault."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not installed")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stdout + done.stderr
 
 

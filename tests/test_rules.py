@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from collections import defaultdict
 from functools import cache
@@ -18,6 +16,7 @@ from exporter.exposition.catalogue import ALL_METRICS
 from grafana.generator.rules import main as generate
 from grafana.rules.analysis.false_alarms import LIMITS, boundary, ever_crosses, lower_bound
 from grafana.rules.analysis.notify import inhibits, route
+from tests._tools import tool
 from tests.e2e._debian import from_testing
 
 RULES = Path(__file__).parents[1] / "grafana" / "rules"
@@ -40,15 +39,6 @@ def _rules() -> tuple[dict[str, Any], ...]:
 
 def _alerts() -> list[dict[str, Any]]:
     return [rule for rule in _rules() if "alert" in rule]
-
-
-def _tool(name: str) -> str:
-    """Return the path of a program; without it the test is skipped, but fails in CI."""
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is not installed"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    return found
 
 
 def _run(*command: str, cwd: Path = RULES) -> str:
@@ -157,7 +147,7 @@ def test_every_alert_has_a_firing_and_a_quiet_case(rule: dict[str, Any]) -> None
 @pytest.mark.e2e
 def test_promtool_accepts_the_rules() -> None:
     """`promtool check rules` finds no fault."""
-    assert _run(_tool("promtool"), "check", "rules", *FILES).count("SUCCESS") == len(FILES)
+    assert _run(tool("promtool"), "check", "rules", *FILES).count("SUCCESS") == len(FILES)
 
 
 @pytest.mark.e2e
@@ -165,14 +155,14 @@ def test_promtool_accepts_the_rules() -> None:
 @pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.stem)
 def test_promtool_unit_tests_pass(suite: Path, version: str) -> None:
     """`promtool test rules` agrees with the suite, the installed one and that of Prometheus 3."""
-    promtool = _tool("promtool") if version == "installed" else str(from_testing("promtool"))
+    promtool = tool("promtool") if version == "installed" else str(from_testing("promtool"))
     assert "SUCCESS" in _run(promtool, "test", "rules", suite.name, cwd=suite.parent)
 
 
 @pytest.mark.e2e
 def test_an_override_is_one_line_in_limits(tmp_path: Path) -> None:
     """The line that the runbook shows, put into limits.yaml, moves both thresholds of that channel only."""
-    promtool = _tool("promtool")
+    promtool = tool("promtool")
     line = re.search(
         r"^- \{record: intarget:limit_override.*$", (RULES / "runbook.md").read_text(), re.MULTILINE
     )
@@ -224,7 +214,7 @@ def test_an_override_is_one_line_in_limits(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_amtool_accepts_the_example_configuration() -> None:
     """`amtool check-config` finds no fault in alertmanager.yml."""
-    assert "SUCCESS" in _run(_tool("amtool"), "check-config", "alertmanager.yml")
+    assert "SUCCESS" in _run(tool("amtool"), "check-config", "alertmanager.yml")
 
 
 def _labels(alert: str) -> dict[str, str]:

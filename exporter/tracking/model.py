@@ -151,6 +151,25 @@ class Group:
     messages: tuple[tuple[str, Counts[Count]], ...] = ()
 
 
+class OfCampaign:
+    """A record of one campaign in one channel: by what it is known."""
+
+    __slots__ = ()
+    campaign_id: int
+    channel: str
+    groups: tuple[Group, ...] | tuple[ConversionGroup, ...]
+
+    @property
+    def key(self) -> Key:
+        """Campaign and channel."""
+        return self.campaign_id, self.channel
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """The starts of its rows, in rising order."""
+        return tuple([group.start for group in self.groups])
+
+
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
     """The counters of one title in a campaign and channel. `gone`: renamed, so no longer exported."""
@@ -161,7 +180,7 @@ class MessageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class CampaignRecord:
+class CampaignRecord(OfCampaign):
     """Everything known of one campaign in one channel.
 
     `groups` has its rows by start; `past` the sums of the earlier runs of a recurring campaign, if it had any.
@@ -175,16 +194,6 @@ class CampaignRecord:
     past: Group | None = None
     messages: tuple[MessageRecord, ...] = ()
     evicted: float | None = None
-
-    @property
-    def key(self) -> Key:
-        """Campaign and channel."""
-        return self.campaign_id, self.channel
-
-    @property
-    def starts(self) -> tuple[float, ...]:
-        """The starts of its rows, in rising order."""
-        return tuple([group.start for group in self.groups])
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,7 @@ class ConversionGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class ConversionsRecord:
+class ConversionsRecord(OfCampaign):
     """The conversions of one campaign in one channel: `gauges` has the last good sums, which are exported."""
 
     campaign_id: int
@@ -219,16 +228,6 @@ class ConversionsRecord:
     campaign_name: str = ""
     groups: tuple[ConversionGroup, ...] = ()
     gauges: tuple[ConversionSnapshot, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        """Campaign and channel."""
-        return self.campaign_id, self.channel
-
-    @property
-    def starts(self) -> tuple[float, ...]:
-        """The starts of its rows."""
-        return tuple([group.start for group in self.groups])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,6 +15,7 @@ import pytest
 
 from exporter.api.client import ApiClient
 from tests._rawserver import RawServer
+from tests._tools import tool
 from tests.api._rig import BASE, SLOW, TOKEN, Rig
 
 if TYPE_CHECKING:
@@ -90,17 +89,12 @@ def deaf() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a certificate for 127.0.0.1, in one file with its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("openssl is missing")
     folder = tmp_path_factory.mktemp("tls")
     command = (
         "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
     )
     files = ["-keyout", folder / "key.pem", "-out", folder / "ca.pem"]
-    subprocess.run([openssl, *command.split(), *files], check=True, capture_output=True)
+    subprocess.run([tool("openssl"), *command.split(), *files], check=True, capture_output=True)
     return folder
 
 

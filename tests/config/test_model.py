@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CANARY = "kanarienvogel-4711-TOKEN"
 ENV = {"INTARGET_ACCESS_TOKEN": "t0ken"}
-OUTLINE = "a mapping that begins with accounts:; `intarget-exporter print example-config` shows one"
-ACCOUNTS = "accounts: [{name: main, access_token_env: TOKEN}]\n"
 
 
 # Tokens

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import email.policy
 import json
-import os
 import re
 import shutil
 import socketserver
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import pytest
 
 from grafana.rules.analysis.notify import Alert, notifications
+from tests._tools import tool
 from tests.rules.prometheus import Prometheus, free_port
 
 if TYPE_CHECKING:
@@ -156,14 +156,6 @@ class Exporter:
         return "\n".join(lines) + "\n"
 
 
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is not installed"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    return found
-
-
 def _compressed_rules(folder: Path) -> Path:
     """Copy the rules with time sixty times as fast where it is only waited for.
 
@@ -200,7 +192,7 @@ def _for_the_test(webhook: str, mail: str) -> str:
 @contextmanager
 def _alertmanager(folder: Path, config: str) -> Iterator[str]:
     """Run Alertmanager; yields its address."""
-    executable = _tool("prometheus-alertmanager")
+    executable = tool("prometheus-alertmanager")
     folder.mkdir()
     shutil.copytree(RULES / "templates", folder / "templates")
     (folder / "alertmanager.yml").write_text(config)
@@ -258,7 +250,7 @@ class Stack(NamedTuple):
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """Start exporter, receiver, Alertmanager and Prometheus, and wait until rules have seen a first scrape."""
-    _tool("prometheus")
+    tool("prometheus")
     exporter = Exporter()
     with ExitStack() as running:
         target, _ = running.enter_context(_server(exporter.text))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests._tools import tool
 from tests.e2e._debian import from_testing
 from tests.e2e._exactness import FROM_START, Run, increase, steps_down
 from tests.e2e._running import Exporter, raw, scraping, until
@@ -66,16 +66,9 @@ def exporter(tmp_path: Path, api: ScriptedApi) -> Iterator[Exporter]:
 @pytest.fixture
 def prometheus(tmp_path: Path, exporter: Exporter) -> Iterator[Prometheus]:
     """Run Prometheus, which scrapes the exporter every second."""
-    _need_prometheus()
+    tool(os.environ.get("PROMETHEUS", "prometheus"))
     with scraping(tmp_path / "prometheus", exporter) as server:
         yield server
-
-
-def _need_prometheus() -> None:
-    program = os.environ.get("PROMETHEUS", "prometheus")
-    if shutil.which(program) is None:
-        reason = f"{program} is not installed"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
 def latest(prometheus: Prometheus, query: str) -> list[float]:
@@ -93,7 +86,7 @@ def test_increases_are_exact(version: str, tmp_path: Path, monkeypatch: pytest.M
     """
     if version == "3":
         monkeypatch.setenv("PROMETHEUS", str(from_testing("prometheus")))
-    _need_prometheus()
+    tool(os.environ.get("PROMETHEUS", "prometheus"))
     report = Run(tmp_path, seconds=50, kills=20, seed=int(time.time()))()
     print(report.text())
     assert [] == report.faults

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -43,6 +42,7 @@ from exporter.exposition.self_metrics import RenderedMetrics, SelfMetrics
 from exporter.tracking.model import ChannelSnapshot, ConversionSnapshot, MessageSnapshot, Snapshot
 from tests._examples import examples
 from tests._snapshots import HOSTILE_TITLES, VALUES, ZEROS, account, campaign, golden, snapshots
+from tests._tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -712,16 +712,6 @@ def test_order() -> None:
 
 
 # Real programs
-
-
-def tool(name: str) -> str:
-    """Return the path of a program, or skip; on CI it has to be there."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 @pytest.mark.e2e

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import yaml
 from grafana.rules.analysis.compare import unit_test
 from grafana.rules.analysis.evaluate import Evaluation
 from grafana.rules.analysis.worlds import DAY, LATE, clip, draw
+from tests._tools import tool
 
 RULES = Path(__file__).parents[2] / "grafana" / "rules"
 
@@ -20,9 +19,7 @@ RULES = Path(__file__).parents[2] / "grafana" / "rules"
 @pytest.mark.e2e
 def test_arrays_and_prometheus_find_the_same(tmp_path: Path) -> None:
     """Two days around an incident: at every half hour the same alerts fire."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("promtool is not installed")
+    promtool = tool("promtool")
     whole = draw(60_001, "recurring goes bad, bounces", LATE, 3)
     world = clip(whole, whole.onset - DAY, whole.onset + DAY)
     found = {(f.alert, f.severity) for f in Evaluation(world).firings}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from tests._tools import tool
 from tests.rules.prometheus import Prometheus, import_openmetrics
 
 RULES = Path(__file__).parents[2] / "grafana" / "rules"
@@ -48,9 +47,7 @@ def _write(path: Path, start: int) -> None:
 @pytest.mark.e2e
 def test_rules_can_be_recorded_for_the_past(tmp_path: Path) -> None:
     """No rule makes promtool stumble, and in the end there is what the campaign's alert fires on."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("promtool is not installed")
+    promtool = tool("promtool")
     end = int(time.time()) // 3600 * 3600 - 4 * 3600
     data = tmp_path / "data"
     data.mkdir()

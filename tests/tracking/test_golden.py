@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from exporter.api.fields import COUNTER_FIELDS
-from exporter.tracking.model import Moment, WindowSettings
+from exporter.tracking.model import Moment
 from exporter.tracking.state_file import State
 from exporter.tracking.window import Window
+from tests._builders import SETTINGS
 
 if TYPE_CHECKING:
     from exporter.api.model import Values
@@ -84,13 +86,8 @@ def test_a_state_of_an_earlier_version_goes_on(name: str, tmp_path: Path) -> Non
     expected = json.loads((GOLDEN / f"{name}.json").read_text())
     path = tmp_path / "state.db"
     shutil.copyfile(GOLDEN / f"{name}.db", path)
-    settings = WindowSettings(
-        window=expected["window"],
-        stale_after=1800.0,
-        conversions_stale_after=3600.0,
-        zero_hold=60.0,
-        max_campaigns=20000,
-        per_message=expected["per_message"],
+    settings = replace(
+        SETTINGS, window=expected["window"], max_campaigns=20000, per_message=expected["per_message"]
     )
     now = Moment(expected["now"], 0.0)
     with closing(State.open(path, clock=lambda: expected["now"])) as state:

@@ -9,22 +9,15 @@ from typing import TYPE_CHECKING
 from exporter.api.fields import CHANNEL, EVENT, LABEL_LIMITS
 from exporter.api.model import Page, TimeRange
 from exporter.collect.model import Collected
-from exporter.tracking.model import WindowSettings
 from exporter.tracking.state_file import State
 from exporter.tracking.window import Window
-from tests._builders import DAY, NOW, at, conversion, row
+from tests import _builders
+from tests._builders import NOW, at, conversion, row
 
 if TYPE_CHECKING:
     from exporter.api.model import Conversion, MessageStats, R
 
-SETTINGS = WindowSettings(
-    window=14 * DAY,
-    stale_after=1e9,
-    conversions_stale_after=1e9,
-    zero_hold=0.0,
-    max_campaigns=100,
-    per_message=False,
-)
+SETTINGS = replace(_builders.SETTINGS, stale_after=1e9, conversions_stale_after=1e9, zero_hold=0.0)
 URL = "https://api.example"
 EVERYTHING = (TimeRange(0, 10**9),)
 MANY = 3 * max(LABEL_LIMITS.values())

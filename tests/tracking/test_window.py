@@ -14,21 +14,13 @@ from exporter.collect.model import Collected
 from exporter.tracking.model import Changes, ConversionSnapshot, Moment, WindowSettings
 from exporter.tracking.state_file import State
 from exporter.tracking.window import Window
-from tests._builders import DAY, NOW, at, conversion, counts, row
+from tests._builders import DAY, NOW, SETTINGS, at, conversion, counts, row
 
 if TYPE_CHECKING:
     from exporter.api.model import Conversion, Count, MessageStats
     from exporter.tracking.model import AccountSnapshot, CampaignRecord, CampaignSnapshot
     from exporter.tracking.window import Merged
 
-SETTINGS = WindowSettings(
-    window=14 * DAY,
-    stale_after=1800.0,
-    conversions_stale_after=3600.0,
-    zero_hold=60.0,
-    max_campaigns=100,
-    per_message=False,
-)
 PER_MESSAGE = replace(SETTINGS, per_message=True)
 EVERYTHING = (TimeRange(0, 10**9),)
 URL = "https://api.example"
