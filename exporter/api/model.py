@@ -99,7 +99,7 @@ class Query:
 
     @property
     def filtered(self) -> bool:
-        """Whether it has a filter. The vendor forbids questions without one."""
+        """Whether it has a filter. The vendor forbids requests without one."""
         by_start = self.start_from is not None and self.start_to is not None
         by_send = self.send_from is not None and self.send_to is not None
         return by_start or by_send or bool(self.campaign_ids)

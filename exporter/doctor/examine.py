@@ -1,6 +1,6 @@
 """What `doctor` does: ask each account, find out how its server reads what is open, poll it once, and report.
 
-Each resource is asked one small question first, so that a token or an address that is wrong is told in seconds.
+Each resource gets one small request first, so that a token or an address that is wrong is told in seconds.
 Nothing is written, the state file neither.
 """
 
@@ -103,7 +103,7 @@ def _configuration(config: Config) -> Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The answer to the small question. `ahead` is how far the API's clock is ahead, if it told the time."""
+    """The answer to the small request. `ahead` is how far the API's clock is ahead, if it told the time."""
 
     rows: int
     seconds: float
@@ -196,7 +196,7 @@ class AccountExamination:
         except PollError as error:
             self._failures[resource] = error
         except Exception as error:
-            log.exception("the question failed by a fault of the exporter")
+            log.exception("the request failed by a fault of the exporter")
             self._failures[resource] = InternalError(f"{type(error).__name__}; report this, with the log above")
 
     def report(self, series: int) -> AccountReport:
