@@ -341,9 +341,9 @@ def _options(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Options:
     addresses = parsed.listen_address or (environ.get(f"{ENVIRONMENT}WEB_LISTEN_ADDRESS") or "").split(",")
     web_config = _setting(parsed.web_config, "WEB_CONFIG_FILE", environ)
     path = _setting(parsed.telemetry_path, "WEB_TELEMETRY_PATH", environ) or default.telemetry_path
-    if not path.startswith("/") or path == "/" or "?" in path or "#" in path:
+    if not path.startswith("/") or path == "/" or not path.isprintable() or set(path) & set(" ?#{}"):
         raise _UsageError("--web.telemetry-path must be a path such as /metrics")
-    if f"{path}/".startswith(("/campaigns/", "/-/")):
+    if f"{path}/".startswith(("/campaigns/", "/config/", "/static/", "/-/")):
         raise _UsageError("--web.telemetry-path is that of another page; choose one such as /metrics")
     total = _number("--total-shards", _setting(parsed.total_shards, "TOTAL_SHARDS", environ) or "1")
     shard = _number("--shard", _setting(parsed.shard, "SHARD", environ) or "0")

@@ -184,6 +184,7 @@ def test_logs_are_set_up_first(file: str, served: Served, monkeypatch: pytest.Mo
     [
         (("--web.telemetry-path=metrics",), "--web.telemetry-path"),
         (("--web.telemetry-path=/",), "--web.telemetry-path"),
+        (("--web.telemetry-path=/{name}",), "--web.telemetry-path"),
         (("--shard=-1",), "--shard"),
         (("--shard=x",), "--shard"),
         (("--shard=2", "--total-shards=2"), "--shard"),
@@ -348,6 +349,8 @@ def test_check_config_warns_of_tokens(file: str, capsys: pytest.CaptureFixture[s
     [
         ("--web.telemetry-path=/-/ready",),
         ("--web.telemetry-path=/campaigns",),
+        ("--web.telemetry-path=/config",),
+        ("--web.telemetry-path=/static/style.css",),
         ("--demo", "--config.file=/nowhere.yaml"),
         ("--demo", "check-config"),
         ("--scenario=calm",),
