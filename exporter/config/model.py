@@ -29,6 +29,9 @@ from exporter.errors import ConfigError
 from exporter.logs import register_secret
 
 _MAX_TOKEN_BYTES: Final = 1 << 16
+_API_PARAMETERS: Final = frozenset(
+    {"access-token", "startFrom", "startTo", "campaignIds", "sendFrom", "sendTo", "perPage"}
+)
 
 
 def _visible(text: str) -> str:
@@ -82,6 +85,8 @@ def _proxy(secret: SecretStr) -> SecretStr:
 def _parameter(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", name):
         raise fault("is not the name of a query parameter, such as page")
+    if name in _API_PARAMETERS:
+        raise fault("is a parameter that the exporter sends itself")
     return name
 
 

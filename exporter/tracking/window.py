@@ -142,6 +142,7 @@ class Window:
         if discovered:
             self._still_sending.find(discovered, now.wall)
         self._proven.skip_jump(now)
+        self._proven.forget_before(now.wall - ARCHIVE_SECONDS)
         by_campaign = _by_campaign(collected.rows)
         coverage = Coverage(collected.ids, collected.ranges)
         context = ReadContext(
@@ -158,8 +159,8 @@ class Window:
             step = self._campaigns.merge(rows, archive.get(key), context, tally)
             if step is not None:
                 self._channels.add(key[1], step, hold_until=context.hold_until)
-        self._proven.add(collected.ranges, now=now, since=now.wall - self.settings.window)
-        self._proven.forget_before(now.wall - ARCHIVE_SECONDS)
+        since = now.wall - min(self.settings.window, ARCHIVE_SECONDS)
+        self._proven.add(collected.ranges, now=now, since=since)
         self._note_end(STATISTICS, now, succeeded=succeeded)
         return self._finish(now, tally)
 

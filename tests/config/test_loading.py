@@ -467,6 +467,10 @@ def test_environment_is_checked_beside_a_missing_file() -> None:
             ACCOUNTS + "api: {page_parameter: 'page='}\n",
             "config.yaml:2: api.page_parameter: is not the name of a query parameter, such as page",
         ),
+        (
+            ACCOUNTS + "api: {page_parameter: perPage}\n",
+            "config.yaml:2: api.page_parameter: is a parameter that the exporter sends itself",
+        ),
         (ACCOUNTS + 'state: {path: "a\\0b"}\n', "config.yaml:2: state.path: is not a path"),
         (ACCOUNTS + "state: {path: [a]}\n", "config.yaml:2: state.path: must be a single text"),
         (
