@@ -165,7 +165,7 @@ def test_an_app_may_have_no_accounts(site: Site) -> None:
     site.add("main")
     del site.document["accounts"][0]["access_token"]
     site.document["accounts"][0]["access_token_file"] = "/nowhere/token"
-    site.write()
+    site.write(state={"path": None})
     empty = [shard for shard in range(2) if not site.load().shard(shard, 2).accounts]
     assert 1 == len(empty)
     one = App(site.load, Options(shard=empty[0], total_shards=2))
