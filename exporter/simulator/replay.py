@@ -134,11 +134,12 @@ class Replay:
             self.log.append(Asked(self.requests.total(), PATHS[path]))
             try:
                 what, times = _split(path, parameters)
+                per_page = int(parameters.get("perPage", ["10"])[0])
             except ValueError:
-                return refusal(422, "Unprocessable Entity", "A time has the wrong form.")
+                return refusal(422, "Unprocessable Entity", "A time or perPage has the wrong form.")
             recorded = self._find(what, times)
             if recorded is None:
-                return self._improvised(path, parameters)
+                return self._improvised(path, parameters, per_page)
             recorded.served += 1
             return self._replayed(recorded)
 
@@ -162,9 +163,9 @@ class Replay:
         body = json.dumps(recorded.body).encode() if recorded.is_json else b"<html></html>"
         return Answer(200, body, (*headers, date))
 
-    def _improvised(self, path: str, parameters: Parameters) -> Answer:
+    def _improvised(self, path: str, parameters: Parameters, per_page: int) -> Answer:
         rows = [row for row in self._rows.get(path, []) if self._passes(row, parameters)]
-        size = min(int(parameters.get("perPage", ["10"])[0]), max(1, self._largest))
+        size = max(0, min(per_page, self._largest or 1))
         date = ("Date", formatdate(self._clock() + self._ahead, usegmt=True))
         return Answer(200, json.dumps(rows[:size]).encode(), (("Content-Type", _JSON), date))
 

@@ -117,6 +117,12 @@ def test_what_is_no_recording(text: str) -> None:
         Replay(text, Clock())
 
 
+@pytest.mark.parametrize("query", ["startFrom=now", "campaignIds[]=1&perPage=many"])
+def test_a_malformed_request_is_refused(query: str) -> None:
+    """What no server would take ends in an answer, not in a traceback."""
+    assert 422 == replay().answer(f"/rest/campaign/statistics?{query}").status
+
+
 def test_unknown_path() -> None:
     """Other paths don't exist."""
     assert 404 == replay().answer("/x").status
