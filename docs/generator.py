@@ -119,7 +119,7 @@ def flags() -> Iterator[str]:
     yield from _flag_table(parser, with_variables=True)
     for action in parser._actions:  # noqa: SLF001 - argparse has no public way to list them
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
-            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001 - as above
             for name, command in action.choices.items():
                 yield f"## `intarget-exporter {name}`"
                 yield ""

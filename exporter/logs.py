@@ -207,7 +207,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Drop the record: the stream is gone, and logging would print the raw record to stderr."""
 
 
-def setup(level: str = "info", format: str = "logfmt", stream: TextIO | None = None) -> None:  # noqa: A002
+def setup(level: str = "info", format: str = "logfmt", stream: TextIO | None = None) -> None:  # noqa: A002 - logging's name
     """Send all logging to `stream` (default: stderr), redacted.
 
     Replaces the handlers of every logger, and the hooks for uncaught exceptions and for warnings. May be called

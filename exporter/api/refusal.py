@@ -99,7 +99,7 @@ def _meaning(answer: Answer, asked: str) -> tuple[type[PollError], str]:
             return _FIREWALL
     if status in _MEANING:
         return _MEANING[http.HTTPStatus(status)]
-    if status // 100 == 4:  # noqa: PLR2004
+    if status // 100 == 4:  # noqa: PLR2004 - HTTP's class
         return ClientError, f"the API rejected a request for {asked} (HTTP {{status}})"
     return _MEANING_OF_CLASS.get(
         status // 100, (BadResponseError, "status {status} instead of 200; is base_url the API?")

@@ -98,7 +98,7 @@ def _moment(text: str) -> float | Mark | None:
     if match is None or match[1] in ("0000", "0001", "9999"):
         return None if _NO_TIME.fullmatch(text) else INVALID
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    if not (year >= 1970 and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 61):  # noqa: PLR2004
+    if not (year >= 1970 and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 61):  # noqa: PLR2004 - clocks
         return INVALID
     if not 1 <= day <= calendar.monthrange(year, month)[1]:
         return INVALID

@@ -63,7 +63,7 @@ class Fault:
             return False
         if self.rate >= 1:
             return True
-        rng = random.Random(f"{seed}:{self.kind}:{number}")  # noqa: S311 - has to repeat
+        rng = random.Random(f"{seed}:{self.kind}:{number}")
         return rng.random() < self.rate
 
 
@@ -89,7 +89,7 @@ class Correction:
             return False
         if self.share >= 1:
             return True
-        rng = random.Random(f"{seed}:correction:{campaign_id}")  # noqa: S311
+        rng = random.Random(f"{seed}:correction:{campaign_id}")
         return rng.random() < self.share
 
     def correct(self, counts: Mapping[str, object]) -> dict[str, object]:

@@ -253,7 +253,7 @@ class Run:
     def _draw(self) -> _Drawn:
         """Return what the run will bring in the end; drawn when first needed, as most of a plan never is."""
         if self._drawn is None:
-            rng = random.Random(self._key)  # noqa: S311 - not for secrets; the same seed has to give the same campaign
+            rng = random.Random(self._key)
             totals = _draw_totals(rng, self._volume, self._rates)
             conversions = tuple(_draw_conversions(rng, goal, totals) for goal in self._goals)
             self._drawn = _Drawn(totals, _assemble(totals, self._rates), conversions)
@@ -326,7 +326,7 @@ class Run:
         share = self._share(mixture, age, until)
         arrivals = self._arrivals.get(name)
         if arrivals is None:
-            rng = random.Random(f"{self._key}:{name}")  # noqa: S311
+            rng = random.Random(f"{self._key}:{name}")
             arrivals = sorted(rng.random() for _ in range(min(total, _NOISE)))
             self._arrivals[name] = arrivals
         arrived = bisect_right(arrivals, share) / len(arrivals)

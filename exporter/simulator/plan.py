@@ -117,7 +117,7 @@ class Plan:
 
     def _plan_day(self, day: int) -> list[Campaign]:
         """Plan the campaigns of a calendar day. Those before the history are left out."""
-        rng = random.Random(f"{self._seed}:day:{day}")  # noqa: S311 - has to repeat
+        rng = random.Random(f"{self._seed}:day:{day}")
         scenario, timeline = self._scenario, self._timeline
         weekend = (day + 4) % 7 in (0, 6)
         mean = scenario.per_day * (0.7 if weekend else 1.12)
@@ -144,7 +144,7 @@ class Plan:
     def _campaign(self, campaign_id: int, start: float) -> Campaign:
         """Plan an ordinary campaign, sent once or over a day."""
         key = f"{self._seed}:{campaign_id}"
-        rng = random.Random(key)  # noqa: S311
+        rng = random.Random(key)
         scenario = self._scenario
         channel = rng.choices(tuple(scenario.channels), tuple(scenario.channels.values()))[0]
         volume = round(log_uniform(rng, *scenario.volume))
@@ -152,24 +152,24 @@ class Plan:
         duration = self._sending(rng, volume, start)
         goals = _draw_goals(rng, channel, scenario.conversions)
         topic = rng.choice(HOSTILE if scenario.hostile else TOPICS)
-        if scenario.max_messages > 10:  # noqa: PLR2004 - a scenario about many messages, not A/B tests
+        if scenario.max_messages > 10:
             parts = rng.randint(1, scenario.max_messages)
         else:
-            parts = 1 if rng.random() < 0.75 else rng.randint(1, scenario.max_messages)  # noqa: PLR2004
+            parts = 1 if rng.random() < 0.75 else rng.randint(1, scenario.max_messages)
         messages: list[Message] = []
         for part in range(parts):
             title = self._title(rng, channel)
-            if part and rng.random() < 0.3:  # noqa: PLR2004
+            if part and rng.random() < 0.3:
                 title = messages[-1].title
             share = volume // parts + (1 if part < volume % parts else 0)
             run = Run(f"{key}:{part}", share, rates, goals, duration=duration)
             messages.append(CurveMessage(title, None, (run,)))
-        if channel == "Email" and "Push" in scenario.channels and rng.random() < 0.06:  # noqa: PLR2004
+        if channel == "Email" and "Push" in scenario.channels and rng.random() < 0.06:
             push = draw_rates(rng, "Push")
             run = Run(f"{key}:push", volume // 3, push, goals, duration=duration)
             messages.append(CurveMessage(self._title(rng, "Push"), "Push", (run,)))
         stop = None
-        if rng.random() < 0.6:  # noqa: PLR2004
+        if rng.random() < 0.6:
             timeline = self._timeline
             end = timeline.calendar(start) + duration + rng.choice((HOUR, 12 * HOUR, DAY, 3 * DAY))
             stop = float(math.ceil(timeline.clock(end)))
@@ -179,7 +179,7 @@ class Plan:
     def _sending(self, rng: random.Random, volume: int, start: float) -> float:
         """Draw for how long a campaign is sent, in progress seconds."""
         timeline = self._timeline
-        if rng.random() < 0.2:  # noqa: PLR2004 - spread over the day, so as not to wake everybody at once
+        if rng.random() < 0.2:
             duration = rng.uniform(6 * HOUR, 12 * HOUR)
         else:
             duration = max(60.0, volume / rng.uniform(40, 200))
@@ -201,7 +201,7 @@ class Plan:
         start = float(math.floor(timeline.origin + incident.start))
         campaign_id = self._reserve(start)
         key = f"{self._seed}:{campaign_id}"
-        rng = random.Random(key)  # noqa: S311
+        rng = random.Random(key)
         usual = draw_rates(rng, incident.channel)
         # Sends go evenly over progress time, from the campaign's start to `duration` of the clock later.
         whole = timeline.progress(start + incident.duration) - timeline.progress(start)
@@ -227,7 +227,7 @@ class Plan:
 
     def _recurring(self, number: int) -> Campaign:
         """Plan a campaign that is months old and sends every day, in one go or all day long."""
-        rng = random.Random(f"{self._seed}:recurring:{number}")  # noqa: S311
+        rng = random.Random(f"{self._seed}:recurring:{number}")
         timeline, scenario = self._timeline, self._scenario
         age = rng.randint(60, 240) * DAY + rng.randint(0, 23) * HOUR
         start = max(0.0, float(math.floor((timeline.origin - age) / 60) * 60))
@@ -240,7 +240,7 @@ class Plan:
         volume = log_uniform(rng, 200, 8000)
         duration = rng.uniform(16 * HOUR, 22 * HOUR) if number % 2 else rng.uniform(0.5 * HOUR, 2 * HOUR)
         titles = [rng.choice(HOSTILE if scenario.hostile else DAILY_TITLES)]
-        if rng.random() < 0.4:  # noqa: PLR2004
+        if rng.random() < 0.4:
             titles.append(rng.choice(DAILY_TITLES))
         messages: list[Message] = [
             DailyMessage(
@@ -272,7 +272,7 @@ class Plan:
 def _moment(rng: random.Random) -> float:
     """Draw a second of the day: by day rather than by night, and often a round one."""
     hour = rng.choices(range(24), _HOURS)[0]
-    if rng.random() < 0.7:  # noqa: PLR2004
+    if rng.random() < 0.7:
         return hour * HOUR + rng.choice((0, 0, 0, 10, 15, 20, 30, 30, 40, 45, 50)) * 60.0
     return hour * HOUR + rng.randint(0, 3599)
 
@@ -342,7 +342,7 @@ def _daily_runs(
     """Return the function that builds each day's run of a recurring message."""
 
     def make(day: int) -> Run:
-        rng = random.Random(f"{key}:{day}")  # noqa: S311
+        rng = random.Random(f"{key}:{day}")
         today = round(volume * rng.uniform(0.7, 1.3))
         return Run(f"{key}:{day}", today, rates, goals, duration=duration, begin=day * DAY)
 

@@ -101,13 +101,13 @@ class _Server(ThreadingHTTPServer):
         # The stubs allow for Unix sockets, whose addresses are no pairs; this server has none
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
-    def process_request(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401
+    def process_request(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401 - as the base
         with self._changed:
             # The stubs allow for datagrams; a stream server's requests are sockets
             self._connections.add(request)  # type: ignore[arg-type]
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401
+    def process_request_thread(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401 - as above
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -115,7 +115,7 @@ class _Server(ThreadingHTTPServer):
                 self._connections.discard(request)
                 self._changed.notify_all()
 
-    def handle_error(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401
+    def handle_error(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401 - as above
         """Stay silent when a client is gone; else say so as the base class does."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(head + body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Log nothing: a request line holds a token."""
 
     def _render(self, answer: Answer) -> tuple[bytes, bytes]:

@@ -272,7 +272,7 @@ class Simulator:
         elif loose.order == "id":
             lines.sort(key=lambda line: (line[1].campaign_id, line[4]))
         else:
-            random.Random(f"{self.seed}:{asked.number}").shuffle(lines)  # noqa: S311
+            random.Random(f"{self.seed}:{asked.number}").shuffle(lines)
         found = cut(
             lines,
             unit=loose.unit,
@@ -289,7 +289,7 @@ class Simulator:
         return Answer(200, body, tuple(headers), gzip=loose.gzip, chunked=loose.chunked), len(rows)
 
     def _vanished(self, campaign: Campaign, number: int) -> bool:
-        rng = random.Random(f"{self.seed}:vanish:{number}:{campaign.campaign_id}")  # noqa: S311
+        rng = random.Random(f"{self.seed}:vanish:{number}:{campaign.campaign_id}")
         return rng.random() < 1 / 3
 
     def _lines(self, asked: Asked, now: float) -> Iterator[_Line]:
@@ -437,7 +437,7 @@ class Simulator:
         loose = self.looseness
         if not loose.null_rate and not loose.invalid_rate:
             return values
-        rng = random.Random(f"{self.seed}:damage:{key}")  # noqa: S311
+        rng = random.Random(f"{self.seed}:damage:{key}")
         result = dict(values)
         for name in values:
             drawn = rng.random()

@@ -55,7 +55,7 @@ class LabelLimits:
             if not fields:
                 bounded.append(row)
             elif fields == [CHANNEL]:
-                bounded.append(replace(row, channel=OTHER))  # type: ignore[type-var]
+                bounded.append(replace(row, channel=OTHER))  # type: ignore[type-var] # all rows are dataclasses
         self.overflowed = tuple(sorted({*self.overflowed, *excess}))
         return bounded, excess
 

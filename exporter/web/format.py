@@ -60,7 +60,7 @@ def duration(seconds: float) -> str:
         number, rest = divmod(rest, unit)
         if number:
             words.append(f"{number:,} {name}{'' if number == 1 else 's'}")
-        if words and (len(words) == 2 or not number):  # noqa: PLR2004
+        if words and (len(words) == 2 or not number):  # noqa: PLR2004 - as the docstring says
             break
     return " ".join(words) or "0 seconds"
 

@@ -186,7 +186,7 @@ class ListQuery:
             sort = Sort.STARTED
         order = last.get("order", "")
         number = last.get("page", "")
-        page = int(number) if number.isascii() and number.isdecimal() and len(number) < 7 else 1  # noqa: PLR2004
+        page = int(number) if number.isascii() and number.isdecimal() and len(number) < 7 else 1  # noqa: PLR2004 - digits
         return cls(
             account=last.get("account", ""),
             channel=last.get("channel", ""),
