@@ -139,6 +139,10 @@ class StartReader(Generic[R]):
             self._split(chunk, rest, page)
             return
         if asker.known.missing(asker.known.within(part), whole.rows):
+            if asker.limits.filters is False:  # so what an answer lacks tells nothing
+                self._answers.add(page.rows, proven=False)
+                self._answers.give_up(part)
+                return
             whole = ask_again(asker, self._ids, part, whole)
         if whole is None:
             self._doubt(chunk, rest, page)

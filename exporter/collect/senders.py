@@ -33,7 +33,7 @@ class Senders:
 
     `ignored`: the server ignores send filters, so `ids` is empty. `overlooked`: where campaigns start that a
     request by start should have returned before. `seen` are all campaigns returned, also younger ones.
-    `failure` is what ended the search early.
+    `failure` is what ended the search early; `goes_on`: the next poll has to go on with it.
     """
 
     ids: frozenset[int] = frozenset()
@@ -42,6 +42,7 @@ class Senders:
     overlooked: tuple[TimeRange, ...] = ()
     seen: frozenset[int] = frozenset()
     failure: PollError | None = None
+    goes_on: bool = False
 
 
 class Search:
@@ -85,6 +86,7 @@ class Search:
             tuple(TimeRange(second, second) for second in self._overlooked),
             frozenset(self._seen),
             failure,
+            goes_on=not self.has_ended,
         )
 
     def _begin(self, asker: Asker[R], sent: TimeRange) -> bool:
@@ -95,6 +97,9 @@ class Search:
             self._note(asker, page)
             if page.size >= DOCUMENTED_DEFAULT and not self._seen >= self._earlier:
                 asker.limits.largest[Kind.SEND] = page_sizes(page)[0]
+        if asker.limits.filters is None and asker.known.ids():  # which may be the first there are
+            with asker.unbounded():
+                learn_filters(asker)
         if page is not None and asker.is_complete(query, page):
             return not self._found or _selects(asker)
         if not _selects(asker):
@@ -104,9 +109,6 @@ class Search:
 
     def _plan(self, asker: Asker[R], sent: TimeRange) -> None:
         """Plan parts where one answer can't hold all campaigns that sent, most of which will be recent ones."""
-        if asker.limits.filters is None:
-            with asker.unbounded():
-                learn_filters(asker)
         exact = asker.limits.filters and not asker.limits.coarse
         self._is_by_start = bool(exact and asker.limits.longest is None and _combines(asker, self._before))
         if self._is_by_start:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from exporter.tracking.model import CampaignRecord
 
 
-def _read_old(poller: ResourcePoller[Any], poll: Poll[Any]) -> None:
+def _read_old(poller: ResourcePoller[Any], poll: Poll[Any]) -> bool:
     with poller.store.lock:
         old = poller.store.window.old_campaigns(poll.now)
     poller.read_by_ids(poll, old)
+    return True
 
 
 OLD: Job[Any] = Job("old campaigns", _read_old)
@@ -41,14 +42,14 @@ class MovedCampaigns:
     ) -> None:
         self._archived = archived
 
-    def __call__(self, poller: ResourcePoller[R], poll: Poll[R]) -> None:
+    def __call__(self, poller: ResourcePoller[R], poll: Poll[R]) -> bool:
         """Find and read them."""
         rows = poll.collected.rows
         store = poller.store
         with store.lock:
             moved = store.window.moved(poller.name, rows, self._archived(store, rows))
         if not moved:
-            return
+            return True
         poll.unsettled = moved
         with store.lock:
             starts = {number: store.window.starts(poller.name, {number}) for number in moved}
@@ -63,3 +64,4 @@ class MovedCampaigns:
         )
         if read.failure is not None:
             raise read.failure
+        return True

@@ -37,11 +37,12 @@ class Merge(Protocol[R]):
 class Job(Generic[R]):
     """One part of a poll besides the window. Its failure is its own: it is told, and the poll goes on.
 
-    It is run again `every` seconds after it last succeeded, at most once in a poll.
+    It is run again `every` seconds after it last succeeded, at most once in a poll; with the next poll where it
+    returns False, since it hasn't ended.
     """
 
     name: str
-    run: Callable[[ResourcePoller[R], Poll[R]], None]
+    run: Callable[[ResourcePoller[R], Poll[R]], bool]
     every: float = 0.0
 
 

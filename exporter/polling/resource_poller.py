@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic
@@ -107,7 +108,7 @@ class ResourcePoller(Generic[R]):
     def _run(self, job: Job[R], poll: Poll[R]) -> None:
         """Run a job that the data don't depend on: its failure is told, and the poll goes on."""
         try:
-            job.run(self, poll)
+            has_ended = job.run(self, poll)
         except StoppedError:
             raise
         except PollError as error:
@@ -116,7 +117,7 @@ class ResourcePoller(Generic[R]):
             log.exception("job failed by a fault of the exporter", extra=fields(account=self.account))
             failure = internal(error)
         else:
-            self._succeeded_jobs[job.name] = poll.began
+            self._succeeded_jobs[job.name] = poll.began if has_ended else -math.inf
             self.failed_jobs = {name: error for name, error in self.failed_jobs.items() if name != job.name}
             return
         self._succeeded_jobs.pop(job.name, None)  # due again with the next poll

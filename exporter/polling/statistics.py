@@ -52,7 +52,7 @@ def statistics(config: PollConfig) -> Resource[MessageStats]:
 
 def _read_still_sending(
     settings: StillSending, poller: ResourcePoller[MessageStats], poll: Poll[MessageStats]
-) -> None:
+) -> bool:
     """Find campaigns that started before the window and still send, and read their totals by their ids."""
     sent = TimeRange(math.floor(poll.now - settings.lookback), math.floor(poll.now))
     senders = poll.requests.senders(sent, poller.window(poll.now).first)
@@ -67,6 +67,7 @@ def _read_still_sending(
     poll.discovered = None if senders.ignored else senders.ids
     if senders.failure is not None:
         raise senders.failure
+    return not senders.goes_on
 
 
 def _archived(store: AccountStore, rows: Iterable[Row]) -> list[CampaignRecord]:

@@ -187,7 +187,8 @@ class World:
             self.exposed.clear()
         poll = self.collector.poll(api, now=api.now, clock=float(number * INTERVAL))
         window = poll.window()
-        if self.rng.random() < 0.5 and not self.deadlines:
+        looks = self.rng.random() < 0.5 or self.collector.search is not None
+        if looks and not self.deadlines:
             self.look_for_senders(poll, number)
         self.result.endless += len(api.requests) - before > ENDLESS
         self.exposed |= bag(window.rows)
@@ -222,8 +223,9 @@ class World:
     def look_for_senders(self, poll: Poll[MessageStats], number: int) -> None:
         """Search for old campaigns that still send, and see whether any is missing without a word."""
         api, first, last = self.api, int(self.api.now) - DAY, int(self.api.now)
-        senders = poll.senders(TimeRange(first, last), NOW - WINDOW)
-        old = {row.campaign_id for row in api.rows if row.start < NOW - WINDOW}
+        before = last - WINDOW
+        senders = poll.senders(TimeRange(first, last), before)
+        old = {row.campaign_id for row in api.rows if row.start < before}
         still = {number for number in old if any(first <= at <= last for at in api.sent[number])}
         self.senders_short = not still <= senders.ids
         told = senders.unseen or senders.ignored or self.moves or api.half
