@@ -32,6 +32,8 @@ COARSE: Final = 2 * DAY
 """Filters that don't select by seconds do so by days."""
 CONTRADICTIONS: Final = 3
 """How often a poll lowers what it believes of the cap."""
+NEWEST: Final = 5
+"""Known rows in the answer that may get new ones, at least."""
 NOISE: Final = 2
 """A change of the density of rows that may be chance is followed half way."""
 
@@ -45,6 +47,7 @@ class StartReader(Generic[R]):
         self._ids = ids
         self._dense = dense
         self._refusals = Refusals(asker, answers)
+        self._parts: list[TimeRange] = []
         self._gaps: list[Gap] = []
         self._contradictions = 0
         self._is_test_refused = False
@@ -54,20 +57,41 @@ class StartReader(Generic[R]):
         asker, dense = self._asker, self._dense
         reachable = self._refusals.reachable(union(ranges))
         left_out = intersect(reachable, asker.poisoned.left_out(asker.now))
-        parts = asker.poisoned.cut(subtract(reachable, left_out))
-        self._gaps = [Gap(part) for part in parts]
+        self._parts = asker.poisoned.cut(subtract(reachable, left_out))
+        self._gaps = self._newest_apart()
         while self._gaps or dense.cells:
             chunks = self._next_chunks()
             if not chunks or dense.are_enough:
                 dense.settle(2 * len(self._gaps) + CELLS)
             self._ask_for(chunks)
             if self._test_filters():
-                self._gaps = [Gap(part) for part in parts]
+                self._begin_anew()
         dense.search()
         look_beyond(asker, self._answers.ranges)
         for part in left_out:
             self._answers.give_up(part)
         self._refusals.try_more()
+
+    def _newest_apart(self) -> list[Gap]:
+        """Return the gaps to read: what may get new rows comes with few known ones.
+
+        An answer that grew to a lowered cap lacks no known row, but the others of the same poll then do.
+        """
+        if not self._parts or self._asker.is_paged or self._asker.limits.coarse:
+            return [Gap(part) for part in self._parts]
+        known, newest = self._asker.known, self._parts[-1]
+        sizes = known.sizes(key for part in self._parts for key in known.within(part))
+        if sizes.rows < DOCUMENTED_DEFAULT:
+            return [Gap(part) for part in self._parts]
+        most = self._asker.room(Kind.START)
+        few = Sizes(*(max(NEWEST, min(count // 4, room // 2)) for count, room in zip(sizes, most, strict=True)))
+        apart = last_chunk(known, Gap(newest), few)
+        return [Gap(part) for part in (*self._parts[:-1], *subtract([newest], [apart]), apart)]
+
+    def _begin_anew(self) -> None:
+        """Read everything again: what was read so far may have been something else."""
+        self._answers.forget_ranges()
+        self._gaps = [Gap(part) for part in self._parts]
 
     def _ask_for(self, chunks: list[tuple[Gap, Gap]]) -> None:
         failure: PollError | None = None
@@ -102,10 +126,7 @@ class StartReader(Generic[R]):
         except PollError:
             self._answers.forget_ranges()
             raise
-        if limits.zone == zone:
-            return False
-        self._answers.forget_ranges()
-        return True
+        return limits.zone != zone
 
     def _next_chunks(self) -> list[tuple[Gap, Gap]]:
         """Take as many chunks off the last gaps as can be asked for at the same time, each with its gap."""
@@ -145,7 +166,7 @@ class StartReader(Generic[R]):
                 return
             whole = ask_again(asker, self._ids, part, whole)
         if whole is None:
-            self._doubt(chunk, rest, page)
+            self._doubt(part, page)
             return
         self._accept(part, whole)
         if math.isfinite(rest.longest):
@@ -167,16 +188,16 @@ class StartReader(Generic[R]):
         known.replace(known.within(part), page.rows)
         self._dense.forget(part)
 
-    def _doubt(self, chunk: Gap, rest: Gap, page: Page[R]) -> None:
-        """Ask for the parts of an answer that lacks rows which exist: the cap may have been lowered."""
+    def _doubt(self, part: TimeRange, page: Page[R]) -> None:
+        """Begin anew where an answer lacks rows which exist: the cap may have been lowered, for all answers."""
         self._answers.add(page.rows, proven=False)
         asker = self._asker
         if self._contradictions < CONTRADICTIONS and page.size >= DOCUMENTED_DEFAULT and asker.may_ask(3):
             self._contradictions += 1
             asker.limits.largest = {Kind.START: Sizes.of(page.rows, page.size - len(page.rows))}
-            self._split(chunk, rest, page)
+            self._begin_anew()
         else:
-            self._answers.give_up(chunk.part)
+            self._answers.give_up(part)
 
     # Smaller parts
 

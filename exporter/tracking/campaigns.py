@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exporter.tracking.counters import NEW
 from exporter.tracking.groups import (
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from exporter.tracking.model import Group, Key
     from exporter.tracking.proven import ProvenStarts
     from exporter.tracking.still_sending import StillSending
+
+
+MOST_GONE: Final = 10
+"""Titles of a campaign and channel that are remembered though no message has them any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,20 +268,27 @@ def _read_messages(
     is_baseline: bool,
     hold_until: float | None,
 ) -> tuple[MessageRecord, ...]:
-    """Read the sums by title, by the same rules; a renamed title goes on as it is under its new name."""
+    """Read the sums by title, by the same rules; a renamed title goes on as it is under its new name.
+
+    The titles that went first are forgotten. Since any other may be one of these, none is new from then on.
+    """
     known = {} if before is None else {message.title: message for message in before.messages}
     present = {title for group in groups for title, _ in group.messages}
     absent = {title for title, message in known.items() if not message.gone} - present
     added = present - known.keys()
     was_untracked = before is not None and not all(group.messages for group in before.groups)
+    has_forgotten = sum(message.gone for message in known.values()) >= MOST_GONE
     for title in sorted(present):
-        is_renamed = title in added and bool(was_untracked or absent)
+        is_renamed = title in added and bool(was_untracked or absent or has_forgotten)
         counters = known[title].counters if title in known else NEW
         totals = title_total(groups, title)
         step = counters.read(totals, is_baseline=is_baseline or is_renamed, hold_until=hold_until)
         known[title] = MessageRecord(title, step.counters)
     if added:
-        known |= {title: replace(known[title], gone=True) for title in absent}
+        known |= {title: replace(known.pop(title), gone=True) for title in sorted(absent)}
+    gone = [title for title, message in known.items() if message.gone]
+    for title in gone[:-MOST_GONE]:
+        del known[title]
     return tuple(known.values())
 
 

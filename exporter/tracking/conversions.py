@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from exporter.api.model import Mark, add_up
-from exporter.tracking.groups import latest
+from exporter.tracking.groups import latest, latest_titles
 from exporter.tracking.model import ConversionGroup, ConversionSnapshot, ConversionsRecord
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _merge(known: ConversionGroup | None, group: ConversionGroup, *, is_partial:
     return replace(
         group,
         rows=max(known.rows, group.rows) if is_bound else group.rows,
-        titles=tuple(sorted({*known.titles, *group.titles})) if is_bound else group.titles,
+        titles=latest_titles(known.titles, group.titles) if is_bound else group.titles,
         deposits=latest(known.deposits, group.deposits, is_bound=is_bound),
         amount=latest(known.amount, group.amount, is_bound=is_bound),
         converted_users=latest(known.converted_users, group.converted_users, is_bound=is_bound),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from exporter.api.model import Count, MessageStats, N, TimeRange
 
+MOST_TITLES: Final = 50
+"""Titles of a group that are kept beside those which were read last."""
 _NONE: Final[Counts[Count]] = same(None)
 
 
@@ -187,14 +189,17 @@ def distance(old: Counts[Count], new: Counts[Count]) -> int:
 
 def combine(groups: Sequence[Group]) -> Group:
     """Return groups as one, with the start of the last."""
-    titles = sorted({title for group in groups for title in group.titles})
-    by_title = sorted({title for group in groups for title, _ in group.messages})
+    titles: tuple[str, ...] = ()
+    by_title: tuple[str, ...] = ()
+    for group in reversed(groups):  # the first is the latest
+        titles = latest_titles(titles, group.titles)
+        by_title = latest_titles(by_title, [title for title, _ in group.messages])
     return Group(
         groups[-1].start,
         sum(group.rows for group in groups),
         Counts._make([sum(column) for column in zip(*(group.counted for group in groups), strict=True)]),
         total(groups),
-        tuple(titles),
+        titles,
         tuple((title, title_total(groups, title)) for title in by_title),
     )
 
@@ -213,8 +218,8 @@ def _merge(known: Group | None, group: Group, *, is_partial: bool) -> Group:
     for title, sums in messages.items():
         messages[title] = _latest(then.get(title, _NONE), sums, fewer)
     if has_fewer_rows:
-        titles = tuple(sorted({*known.titles, *group.titles}))
-        messages = then | messages
+        titles = latest_titles(known.titles, group.titles)
+        messages = {title: (then | messages)[title] for title in latest_titles(then, messages)}
     return replace(
         group,
         rows=max(known.rows, group.rows) if has_fewer_rows else group.rows,
@@ -223,6 +228,13 @@ def _merge(known: Group | None, group: Group, *, is_partial: bool) -> Group:
         titles=titles,
         messages=tuple(sorted(messages.items())),
     )
+
+
+def latest_titles(known: Iterable[str], read: Iterable[str]) -> tuple[str, ...]:
+    """Return the titles that were read, and a bounded number of the others: an API may invent them."""
+    latest = set(read)
+    others = sorted(set(known) - latest)
+    return tuple(sorted([*latest, *others[: max(0, MOST_TITLES - len(latest))]]))
 
 
 def _latest(known: Counts[Count], read: Counts[Count], fewer: Sequence[bool]) -> Counts[Count]:
