@@ -20,7 +20,7 @@ from exporter.collect.split_plan import Gap, cell, last_chunk
 from exporter.errors import PollError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from exporter.api.model import Page
     from exporter.collect.asking import Asker
@@ -47,7 +47,7 @@ class StartReader(Generic[R]):
         self._ids = ids
         self._dense = dense
         self._refusals = Refusals(asker, answers)
-        self._parts: list[TimeRange] = []
+        self._accepted: dict[TimeRange, Sizes] = {}
         self._gaps: list[Gap] = []
         self._contradictions = 0
         self._is_test_refused = False
@@ -57,41 +57,36 @@ class StartReader(Generic[R]):
         asker, dense = self._asker, self._dense
         reachable = self._refusals.reachable(union(ranges))
         left_out = intersect(reachable, asker.poisoned.left_out(asker.now))
-        self._parts = asker.poisoned.cut(subtract(reachable, left_out))
-        self._gaps = self._newest_apart()
+        parts = asker.poisoned.cut(subtract(reachable, left_out))
+        self._gaps = self._newest_apart(parts)
         while self._gaps or dense.cells:
             chunks = self._next_chunks()
             if not chunks or dense.are_enough:
                 dense.settle(2 * len(self._gaps) + CELLS)
             self._ask_for(chunks)
             if self._test_filters():
-                self._begin_anew()
+                self._answers.take_back(parts)
+                self._gaps = [Gap(part) for part in parts]
         dense.search()
         look_beyond(asker, self._answers.ranges)
         for part in left_out:
             self._answers.give_up(part)
         self._refusals.try_more()
 
-    def _newest_apart(self) -> list[Gap]:
+    def _newest_apart(self, parts: Sequence[TimeRange]) -> list[Gap]:
         """Return the gaps to read: what may get new rows comes with few known ones.
 
         An answer that grew to a lowered cap lacks no known row, but the others of the same poll then do.
         """
-        if not self._parts or self._asker.is_paged or self._asker.limits.coarse:
-            return [Gap(part) for part in self._parts]
-        known, newest = self._asker.known, self._parts[-1]
-        sizes = known.sizes(key for part in self._parts for key in known.within(part))
-        if sizes.rows < DOCUMENTED_DEFAULT:
-            return [Gap(part) for part in self._parts]
+        known, limits = self._asker.known, self._asker.limits
+        sizes = known.sizes(key for part in parts for key in known.within(part))
+        tells = not self._asker.is_paged and not limits.coarse and limits.filters is not False
+        if sizes.rows < DOCUMENTED_DEFAULT or not tells:
+            return [Gap(part) for part in parts]
         most = self._asker.room(Kind.START)
         few = Sizes(*(max(NEWEST, min(count // 4, room // 2)) for count, room in zip(sizes, most, strict=True)))
-        apart = last_chunk(known, Gap(newest), few)
-        return [Gap(part) for part in (*self._parts[:-1], *subtract([newest], [apart]), apart)]
-
-    def _begin_anew(self) -> None:
-        """Read everything again: what was read so far may have been something else."""
-        self._answers.forget_ranges()
-        self._gaps = [Gap(part) for part in self._parts]
+        apart = last_chunk(known, Gap(parts[-1]), few)
+        return [Gap(part) for part in (*parts[:-1], *subtract(parts[-1:], [apart]), apart)]
 
     def _ask_for(self, chunks: list[tuple[Gap, Gap]]) -> None:
         failure: PollError | None = None
@@ -124,7 +119,7 @@ class StartReader(Generic[R]):
                 learn_filters(asker)
             self._is_test_refused = limits.filters is None and asker.requests > before
         except PollError:
-            self._answers.forget_ranges()
+            self._answers.take_back(self._answers.read)
             raise
         return limits.zone != zone
 
@@ -166,7 +161,7 @@ class StartReader(Generic[R]):
                 return
             whole = ask_again(asker, self._ids, part, whole)
         if whole is None:
-            self._doubt(part, page)
+            self._doubt(chunk, rest, page)
             return
         self._accept(part, whole)
         if math.isfinite(rest.longest):
@@ -185,19 +180,34 @@ class StartReader(Generic[R]):
         known = self._asker.known
         self._answers.add(page.rows, proven=True)
         self._answers.prove(part)
+        self._accepted[part] = Sizes.of(page.rows, page.size - len(page.rows))
         known.replace(known.within(part), page.rows)
         self._dense.forget(part)
 
-    def _doubt(self, part: TimeRange, page: Page[R]) -> None:
-        """Begin anew where an answer lacks rows which exist: the cap may have been lowered, for all answers."""
+    def _doubt(self, chunk: Gap, rest: Gap, page: Page[R]) -> None:
+        """Ask for the parts of an answer that lacks rows which exist: the cap may have been lowered.
+
+        Or filters mean something else now.
+        """
         self._answers.add(page.rows, proven=False)
         asker = self._asker
         if self._contradictions < CONTRADICTIONS and page.size >= DOCUMENTED_DEFAULT and asker.may_ask(3):
+            asker.limits.filters = None if not self._contradictions else asker.limits.filters
             self._contradictions += 1
             asker.limits.largest = {Kind.START: Sizes.of(page.rows, page.size - len(page.rows))}
-            self._begin_anew()
+            self._take_back()
+            self._split(chunk, rest, page)
         else:
-            self._answers.give_up(part)
+            self._answers.give_up(chunk.part)
+
+    def _take_back(self) -> None:
+        """Ask again for what a lowered cap may have cut before it was noticed."""
+        limit = self._asker.limits.limit(Kind.START, self._asker.per_page)
+        doubtful = [part for part, sizes in self._accepted.items() if not sizes.below(limit)]
+        for part in doubtful:
+            del self._accepted[part]
+        self._answers.take_back(doubtful)
+        self._gaps += [Gap(part) for part in doubtful]
 
     # Smaller parts
 

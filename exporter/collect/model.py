@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic
 
 from exporter.api.model import R, R_co
-from exporter.collect.ranges import union
+from exporter.collect.ranges import subtract, union
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -68,10 +68,11 @@ class Answers(Generic[R]):
         self.incomplete = True
         self.read.append(part)
 
-    def forget_ranges(self) -> None:
-        """Take back which starts were read: the filters may have meant something else."""
-        self.ranges.clear()
-        self.read.clear()
+    def take_back(self, parts: Iterable[TimeRange]) -> None:
+        """Note that what was read of `parts` may have been something else, or cut."""
+        parts = list(parts)
+        self.ranges = list(subtract(self.ranges, parts))
+        self.read = list(subtract(self.read, parts))
 
     @property
     def collected(self) -> Collected[R]:
