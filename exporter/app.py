@@ -251,7 +251,7 @@ class App:
             for warning in config.warnings:
                 log.warning(warning)
             if config.state != self._config.state:
-                log.warning("another state.path takes a restart; the old one is still used")
+                log.warning("a change of state.path needs a restart; the old one is still used")
                 config = config.model_copy(update={"state": self._config.state})
             changes = self._config.changes(config)
             same = config.metrics == self._config.metrics

@@ -306,7 +306,7 @@ def _wait_for_signal() -> None:
 
 
 def _configured(parsed: argparse.Namespace, environ: Mapping[str, str]) -> Config:
-    """Return the configuration with the accounts that were asked for, having told its warnings."""
+    """Return the configuration with the accounts that were asked for, having printed its warnings."""
     config = _loader(parsed, environ)()
     for warning in config.warnings:
         _complain(f"warning: {warning}")

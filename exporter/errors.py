@@ -131,7 +131,7 @@ class DeadlineError(PollError):
 
 
 class RequestsSpentError(DeadlineError):
-    """The poll has put as many requests as one poll may; the next one goes on. No poll fails by it."""
+    """The poll has made as many requests as one poll may; the next one goes on. No poll fails by it."""
 
     reason = "deadline"
 

@@ -36,7 +36,7 @@ def raw_rows(body: bytes) -> list[bytes]:
         return _rows(strict)
     if body.lstrip()[:1] == b"<":
         raise BadResponseError("the answer is a web page; is base_url the API's address?")
-    raise BadResponseError("the answer is no JSON; is base_url the API's address?")
+    raise BadResponseError("the answer is not JSON; is base_url the API's address?")
 
 
 def strict_json(body: bytes) -> bytes | None:
@@ -122,12 +122,12 @@ def _are_rows(members: _Members) -> bool:
 
 def _refuse_errors(members: _Members, document: bytes) -> None:
     """Raise BadResponseError if an object reports an error, even if it holds an (empty) array besides."""
-    told = {key: msgspec.json.decode(members[key]) for key in members.keys() & (_ERROR_KEYS | _STATUS_KEYS)}
-    status = told.get("status", told.get("code"))
+    stated = {key: msgspec.json.decode(members[key]) for key in members.keys() & (_ERROR_KEYS | _STATUS_KEYS)}
+    status = stated.get("status", stated.get("code"))
     failed = (
-        any(told.get(key) for key in _ERROR_KEYS)
-        or told.get("success") in (False, "false")
-        or told.get("ok") is False
+        any(stated.get(key) for key in _ERROR_KEYS)
+        or stated.get("success") in (False, "false")
+        or stated.get("ok") is False
         or (isinstance(status, str) and status.lower() in {"error", "fail", "failed", "failure"})
         or (isinstance(status, int) and status >= 400)  # noqa: PLR2004 - HTTP's first error code
     )

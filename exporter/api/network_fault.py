@@ -32,8 +32,8 @@ def explain(error: Exception, *, ca_file: str | None) -> Failure:
     if any(isinstance(one, TimeoutError | urllib3.exceptions.TimeoutError | requests.Timeout) for one in chain):
         return Failure(RequestTimeoutError, "", retry=True)
     for one in chain:
-        if (told := _explain_one(one)) is not None:
-            return Failure(ConnectionFailedError, told, retry=True)
+        if (text := _explain_one(one)) is not None:
+            return Failure(ConnectionFailedError, text, retry=True)
     if ca_file is not None and not Path(ca_file).exists():
         return Failure(ConnectionFailedError, "the file of ca_file doesn't exist", retry=True)
     if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
@@ -56,22 +56,22 @@ def unused_proxy(base_url: str, *, proxy: str | None) -> str:
 
 def _explain_one(error: BaseException) -> str | None:
     """Say what one exception of a chain means, or None if it says nothing by itself."""
-    told = None
+    text = None
     if isinstance(error, ssl.SSLCertVerificationError):
-        told = f"the server's certificate isn't trusted ({error.verify_message}); check base_url and ca_file"
+        text = f"the server's certificate isn't trusted ({error.verify_message}); check base_url and ca_file"
     elif isinstance(error, ssl.SSLError):
-        told = f"TLS failed ({error.reason or 'connection closed'}); check base_url, ca_file and the proxy"
+        text = f"TLS failed ({error.reason or 'connection closed'}); check base_url, ca_file and the proxy"
     elif isinstance(error, socket.gaierror | UnicodeError):
-        told = "the host name can't be looked up; check base_url, the proxy and the name server"
+        text = "the host name can't be looked up; check base_url, the proxy and the name server"
     elif isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
-        told = CUT_TEXT
+        text = CUT_TEXT
     elif isinstance(error, http.client.HTTPException):
-        told = "the answer isn't HTTP; check base_url and the proxy"
+        text = "the answer isn't HTTP; check base_url and the proxy"
     elif isinstance(error, OSError) and error.errno is not None:
-        told = f"the connection failed ({os.strerror(error.errno)}); check base_url, the proxy and the network"
+        text = f"the connection failed ({os.strerror(error.errno)}); check base_url, the proxy and the network"
     elif refused := re.match(r"Tunnel connection failed: ([1-5][0-9][0-9])\b", str(error)):
-        told = f"the proxy refused the connection (HTTP {refused[1]}); check the proxy and its password"
-    return told
+        text = f"the proxy refused the connection (HTTP {refused[1]}); check the proxy and its password"
+    return text
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -146,12 +146,12 @@ def own_words(body: bytes) -> str:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    told = redact(_message(document))
-    told = "".join(char if char.isprintable() else " " for char in told)
-    told = " ".join(_URL.sub("…", told).split())
-    if len(told) > LONGEST_MESSAGE:
-        told = told[: LONGEST_MESSAGE - 1].rstrip() + "…"
-    return f"; the API says: {told}" if told else ""
+    words = redact(_message(document))
+    words = "".join(char if char.isprintable() else " " for char in words)
+    words = " ".join(_URL.sub("…", words).split())
+    if len(words) > LONGEST_MESSAGE:
+        words = words[: LONGEST_MESSAGE - 1].rstrip() + "…"
+    return f"; the API says: {words}" if words else ""
 
 
 def http_date(value: str) -> float | None:

@@ -182,7 +182,7 @@ class Asker(Generic[R]):
         Raises RequestsSpentError if they are more than the poll may put.
         """
         if self.bounded and not self.may_ask(len(queries)):
-            raise RequestsSpentError("the poll has put as many requests as it may; the next one goes on")
+            raise RequestsSpentError("the poll has made as many requests as it may; the next one goes on")
         self.requests += len(queries)
         if len(queries) == 1:
             results = [self._try(query) for query in queries]

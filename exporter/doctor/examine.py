@@ -103,7 +103,7 @@ def _configuration(config: Config) -> Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The answer to the small request. `ahead` is how far the API's clock is ahead, if it told the time."""
+    """The answer to the small request. `ahead` is how far the API's clock is ahead, if it sent the time."""
 
     rows: int
     seconds: float
@@ -296,7 +296,7 @@ class AccountExamination:
 
     def _clock(self) -> list[Finding]:
         if not self.answers:
-            return []  # nothing to compare with, and that is told already
+            return []  # nothing to compare with, and that is reported already
         told = [answer.ahead for answer in self.answers.values() if answer.ahead is not None]
         if not told:
             text = "the API's answers have no date to compare with; check this machine's clock with timedatectl"

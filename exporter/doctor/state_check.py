@@ -35,8 +35,8 @@ def examine_state(config: Config, wall: Callable[[], float]) -> tuple[State, Fin
         findings.append(_use(path, exists=exists))
     except OSError as error:
         text = (
-            f"can't be looked at ({error.strerror}); run this as the exporter's user, mend the modes of its"
-            " directory and files, or choose another state.path"
+            f"can't be looked at ({error.strerror}); run this as the exporter's user, fix the permissions of"
+            " its directory and files, or choose another state.path"
         )
         findings.append(Finding("access", PROBLEM, text))
     return state or State.open(None, clock=wall), tuple(findings)

@@ -279,7 +279,7 @@ class AccountPoller:
         self._report()
         self._publish(self)
 
-    # What is told
+    # Status and log
 
     def _report(self) -> None:
         """Bring the exporter's own metrics up to date."""
@@ -329,7 +329,7 @@ class AccountPoller:
         self._pollers[resource].count_request(self._monotonic())
 
     def _on_page(self, resource: str, page: Page[R]) -> Page[R]:
-        """Count what of an answer can't be used, and return the rest; tell of each kind once."""
+        """Count what of an answer can't be used, and return the rest; log each kind once."""
         page, excess = self._window.bounded(page)
         self._metrics.excess_values(self.name, resource, excess)
         self._warn_once(

@@ -35,7 +35,7 @@ class Merge(Protocol[R]):
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[R]):
-    """One part of a poll besides the window. Its failure is its own: it is told, and the poll goes on.
+    """One part of a poll besides the window. Its failure is its own: it is reported, and the poll goes on.
 
     It is run again `every` seconds after it last succeeded, at most once in a poll; with the next poll where it
     returns False, since it hasn't ended.

@@ -106,7 +106,7 @@ class ResourcePoller(Generic[R]):
         return self.rounds.whole(now)
 
     def _run(self, job: Job[R], poll: Poll[R]) -> None:
-        """Run a job that the data don't depend on: its failure is told, and the poll goes on."""
+        """Run a job that the data don't depend on: its failure is reported, and the poll goes on."""
         try:
             has_ended = job.run(self, poll)
         except StoppedError:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class AccountStore:
     """Loads and saves one account's `window`; whoever uses that holds `lock`.
 
-    A state that can't be used is counted, logged and told by `problem`, never raised: polling goes on, and the
+    A state that can't be used is counted, logged and kept as `problem`, never raised: polling goes on, and the
     next save tries again. What can't be read isn't overwritten either: once it can be, what was found meanwhile
     goes into it, so that counters go on from what is exported. Without `writes` nothing is saved.
     """

@@ -160,7 +160,7 @@ def _exists(path: Path) -> bool:
         return False
     except OSError as error:
         raise StateError(
-            f"state file {path} can't be looked at ({error.strerror}): mend the modes of its directory, or"
+            f"state file {path} can't be looked at ({error.strerror}): fix the permissions of its directory, or"
             " choose another state.path"
         ) from None
     return True

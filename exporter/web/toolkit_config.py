@@ -1,9 +1,10 @@
 """``--web.config.file``: TLS, client certificates, users and headers, as all exporters of Prometheus have them.
 
 The format is that of the exporter-toolkit, by its documentation,
-https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. Differences, each told and
-never passed over: Python can't ask for a client certificate without verifying it (``RequestClientCert``,
-``RequireAnyClientCert``), can't order several ``curve_preferences``, and HTTP/2 isn't served.
+https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. Differences, each
+reported and never passed over: Python can't ask for a client certificate without verifying it
+(``RequestClientCert``, ``RequireAnyClientCert``), can't order several ``curve_preferences``, and HTTP/2 isn't
+served.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ FAULTS = {
     "web page with 200": Hit("html200", "bad_response", "the answer is a web page"),
     "error with 200": Hit("error200", "bad_response", "the API says: Something went wrong."),
     "number with 200": Hit("number200", "bad_response", "the answer (a number) holds no rows"),
-    "half of the JSON": Hit("cut_json", "bad_response", "the answer is no JSON"),
+    "half of the JSON": Hit("cut_json", "bad_response", "the answer is not JSON"),
     "connection breaks in the body": Hit("cut_body", "connection", "the connection failed"),
     "connection is reset": Hit("reset", "connection", "the connection failed"),
     "nothing comes": Hit("hang", "timeout", "no complete answer within 30 s", {"seconds": 60.0}),
