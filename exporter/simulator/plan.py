@@ -152,7 +152,7 @@ class Plan:
         duration = self._sending(rng, volume, start)
         goals = _draw_goals(rng, channel, scenario.conversions)
         topic = rng.choice(HOSTILE if scenario.hostile else TOPICS)
-        if scenario.max_messages > 10:
+        if scenario.max_messages > 10:  # a scenario about many messages, not A/B tests
             parts = rng.randint(1, scenario.max_messages)
         else:
             parts = 1 if rng.random() < 0.75 else rng.randint(1, scenario.max_messages)
@@ -179,7 +179,7 @@ class Plan:
     def _sending(self, rng: random.Random, volume: int, start: float) -> float:
         """Draw for how long a campaign is sent, in progress seconds."""
         timeline = self._timeline
-        if rng.random() < 0.2:
+        if rng.random() < 0.2:  # spread over the day, so as not to wake everybody at once
             duration = rng.uniform(6 * HOUR, 12 * HOUR)
         else:
             duration = max(60.0, volume / rng.uniform(40, 200))
