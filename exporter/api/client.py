@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 from exporter.api.fields import PATHS
 from exporter.api.limiter import DEADLINE_TEXT, STOPPED_TEXT, RateLimiter
-from exporter.api.model import Query, Reply
+from exporter.api.model import Query, Reply, format_bound
 from exporter.api.network_fault import explain, unused_proxy
 from exporter.api.refusal import Failure, refusal
 from exporter.api.transport import Budget, Transport
@@ -258,12 +257,7 @@ def query_parameters(query: Query, page_parameter: str = "page") -> list[tuple[s
         ("sendFrom", query.send_from),
         ("sendTo", query.send_to),
     )
-    pairs = [(name, _utc(second)) for name, second in bounds if second is not None]
+    pairs = [(name, format_bound(second)) for name, second in bounds if second is not None]
     pairs += [("campaignIds[]", str(number)) for number in query.campaign_ids]
     pairs.append(("perPage", str(query.per_page)))
     return pairs if query.page is None else [*pairs, (page_parameter, str(query.page))]
-
-
-def _utc(second: int) -> str:
-    """Return ``YYYY-MM-DD HH:MM:SS`` in UTC."""
-    return datetime.fromtimestamp(second, tz=UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")

@@ -85,7 +85,7 @@ class Query:
     def __str__(self) -> str:
         """Say what is asked for, in words for a log line."""
         parts = [
-            f"{kind} from {_utc(first)} to {_utc(last)}"
+            f"{kind} from {format_bound(first)} to {format_bound(last)}"
             for kind, first, last in (
                 ("starts", self.start_from, self.start_to),
                 ("sends", self.send_from, self.send_to),
@@ -105,7 +105,8 @@ class Query:
         return by_start or by_send or bool(self.campaign_ids)
 
 
-def _utc(second: int) -> str:
+def format_bound(second: int) -> str:
+    """Return a bound as the API's filters have it: ``YYYY-MM-DD HH:MM:SS``, in UTC."""
     return datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 

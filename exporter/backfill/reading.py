@@ -10,6 +10,7 @@ from exporter.api.model import R, TimeRange
 from exporter.backfill.arguments import format_time
 from exporter.backfill.resource_history import SendFilter
 from exporter.backfill.send_filter import SendFilterProbe
+from exporter.collect.asking import DAY
 from exporter.collect.ranges import Ranges, intersect, subtract
 from exporter.collect.senders import OLDEST
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from exporter.collect.model import Collected
 
 _HOUR: Final = 3_600
-_DAY: Final = 24 * _HOUR
 
 
 class Reading:
@@ -111,7 +111,7 @@ class Reading:
         """Find the campaigns that started before the span and sent in it: at once, or else part by part."""
         first, last = self._span.first, self._span.last
         whole = last - first + 1
-        for size in (whole, _DAY, _HOUR) if thorough else (whole,):
+        for size in (whole, DAY, _HOUR) if thorough else (whole,):
             for low in range(first, last + 1, size):
                 part = TimeRange(low, min(low + size - 1, last))
                 if self._journal.lacks_senders_of(part):

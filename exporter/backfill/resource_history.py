@@ -13,18 +13,17 @@ from exporter.api.model import Conversion, Mark, MessageStats, R, TimeRange, add
 from exporter.backfill.journal import pack_conversion, pack_stats, unpack_conversion, unpack_stats
 from exporter.collect.collector import Collector
 from exporter.collect.ranges import Ranges, union
-from exporter.tracking.model import ConversionSnapshot
+from exporter.tracking.model import NO_VALUES, ConversionSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from exporter.api.model import Count, N, Page, Reply, Values
+    from exporter.api.model import Count, N, Page, Reply
     from exporter.backfill.journal import Record
     from exporter.config.model import ApiConfig
 
 EventKey: TypeAlias = tuple[str, str]
 """Conversion event and period."""
-NO_VALUES: Final[Values] = same(None)
 
 
 class SendFilter(StrEnum):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api.model import TimeRange
 from exporter.backfill.resource_history import SendFilter
-from exporter.collect.asking import NEVER
+from exporter.collect.asking import DAY, NEVER
 from exporter.collect.senders import OLDEST
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 CANDIDATES: Final = 5
 """With how many campaigns to try it."""
-_DAY: Final = 86_400
 
 _BY_START: Final = (
     "so history within a campaign can't be known: figures are by start, as in InTarget's own report. A campaign"
@@ -75,7 +74,7 @@ class SendFilterProbe:
         """
         if self._measure(self._rows(number, NEVER)):
             return SendFilter.IGNORED, True
-        end = math.floor(self._requests.wall()) + _DAY
+        end = math.floor(self._requests.wall()) + DAY
         low, high = start, max(start + 1, end)
         while high - low > 1:
             moment, day_ends = _moment(start, low, high)
@@ -116,8 +115,8 @@ def _moment(start: int, low: int, high: int) -> tuple[int, bool]:
     It is looked for in proportion to the age: sends thin out.
     """
     between = start + math.isqrt((low - start + 1) * (high - start + 1))
-    day_end = between - between % _DAY + _DAY - 1
-    for moment in (day_end, day_end - _DAY):
+    day_end = between - between % DAY + DAY - 1
+    for moment in (day_end, day_end - DAY):
         if low < moment < high:
             return moment, True
     return min(max(between, low + 1), high - 1), False

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from exporter.api.fields import Counts
 from exporter.api.model import Conversion, Mark, MessageStats, R, TimeRange
-from exporter.backfill.resource_history import NO_VALUES, gauges, sums
+from exporter.backfill.resource_history import gauges, sums
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CAMPAIGN_METRICS
 from exporter.exposition.writer import escape, metadata, snapshot_lines
 from exporter.tracking.model import (
+    NO_VALUES,
     AccountSnapshot,
     CampaignSnapshot,
     ChannelSnapshot,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from exporter.api.model import MessageStats, Query
+from exporter.collect.filters import QUARTER
+from exporter.collect.server_limits import FURTHEST
 from exporter.doctor.asker import DAY, HOUR, NOBODY_SENT
 from exporter.doctor.report import UNKNOWN, WARNING, Reading, counted
 
 if TYPE_CHECKING:
     from exporter.doctor.asker import Asker, Row
-
-FURTHEST_ZONE: Final = 14 * HOUR
-QUARTER: Final = 900
-"""Every zone is a multiple of it."""
 
 
 def zone(server: Asker) -> Reading:
@@ -25,7 +23,7 @@ def zone(server: Asker) -> Reading:
     second = math.floor(row.start)
     if server.finds(row, server.starts(second - 1, second + 1)):
         return Reading(point, "UTC", "a campaign is found by its own start", values={"offset_seconds": 0})
-    low, high = -FURTHEST_ZONE, FURTHEST_ZONE
+    low, high = -FURTHEST, FURTHEST
     while high - low >= QUARTER:
         middle = (low + high) // 2 // QUARTER * QUARTER
         if server.finds(row, server.starts(second + low - 1, second + middle + 1)):
@@ -70,7 +68,7 @@ def _odd_bounds(server: Asker, row: Row, second: int) -> Reading:
     if server.finds(row, server.starts(midnight, midnight + DAY)):
         how = "a campaign is found by the midnights around its start, not by its start"
         return Reading("bounds", "cut to days", how, WARNING, {"cut_to_days": True})
-    if server.finds(row, server.starts(second - 1, server.now + FURTHEST_ZONE)):
+    if server.finds(row, server.starts(second - 1, server.now + FURTHEST)):
         how = "a campaign is found with a much later startTo only"
         return Reading("bounds", "startTo bounds the end of a campaign", how, WARNING, {"to_is_end": True})
     return Reading("bounds", UNKNOWN, "a known campaign isn't found by its start", WARNING)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api.model import Query
+from exporter.collect.server_limits import FURTHEST
 from exporter.doctor.asker import DAY, HOUR, keys, units, words
 from exporter.doctor.report import OK, UNKNOWN, WARNING, Reading, counted
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from exporter.doctor.asker import Asker, Probe, Row
 
-FUTURE: Final = 14 * HOUR
 RANGES: Final = (365, 90, 30, 14, 7, 3, 1)  # days
 IDS: Final = (100, 50, 20, 10, 5, 1)
 SMALL: Final = range(2, 10)  # below the documented default, so that no cap cuts them
@@ -52,7 +52,7 @@ def _largest(point: str, value: str, refused: str, values: dict[str, Any]) -> Re
 
 def start_to_in_future(server: Asker) -> Reading:
     """Say whether a startTo in the future is accepted."""
-    accepted = server.put(server.starts(server.now - HOUR, server.now + FUTURE)) is not None
+    accepted = server.put(server.starts(server.now - HOUR, server.now + FURTHEST)) is not None
     value, how = ("accepted", "14 h ahead") if accepted else ("refused", server.refusal)
     return Reading("start_to_in_future", value, how, values={"accepted": accepted})
 
