@@ -119,14 +119,26 @@ def _refuse_unused(parsed: argparse.Namespace) -> None:
 
 
 def _serve(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from exporter import app, demo
+    with ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, number, signal.signal(number, _exit_at_once))
+        from exporter import app, demo
 
-    options = _options(parsed, environ)
-    if parsed.demo:
-        demo.run_demo(parsed.demo_scenario or _CALM, options)
-    else:
-        app.App(_loader(parsed, environ), options).run()
+        options = _options(parsed, environ)
+        if parsed.demo:
+            demo.run_demo(parsed.demo_scenario or _CALM, options)
+        else:
+            app.App(_loader(parsed, environ), options).run()
     return OK
+
+
+def _exit_at_once(*_: object) -> NoReturn:
+    """End cleanly before `App.run` handles signals: nothing is polled yet, so nothing has to be saved.
+
+    Python's own handlers won't do: an import can swallow KeyboardInterrupt, and a container's first process
+    doesn't get a SIGTERM that nobody handles.
+    """
+    os._exit(OK)
 
 
 def _once(parsed: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import signal
 import socket
@@ -65,6 +66,26 @@ def test_serve(file: Path, tmp_path: Path) -> None:
         assert 0 == program.stop()
         assert 5 > time.monotonic() - begun
     assert (tmp_path / "intarget-exporter.db").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_ends_it_cleanly(tmp_path: Path, number: int) -> None:
+    """SIGTERM and SIGINT end it with exit code 0 before it polls, too: here while it reads the file."""
+    pipe = tmp_path / "config.yaml"
+    os.mkfifo(pipe)
+
+    def is_read() -> bool:
+        try:
+            ends.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody has opened it for reading
+            return False
+        return True
+
+    ends: list[int] = []
+    with Program("--config.file", str(pipe), ANYWHERE, cwd=tmp_path) as program:
+        until(is_read, "reading the file")
+        assert (0, "") == (program.stop(number), program.output)
+    os.close(ends[0])
 
 
 def test_serve_with_a_token_alone(tmp_path: Path) -> None:
