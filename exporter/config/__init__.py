@@ -1,1 +1,1 @@
-"""YAML, environment and flags to a frozen configuration."""
+"""YAML and environment to a frozen configuration."""

@@ -2,8 +2,8 @@
 
 Token, address and account are not in it. Titles and names are replaced, identifiers renumbered in their order
 with as many digits as before, amounts of money drawn anew; the same value always has the same replacement.
-Times, channels, conversion events and periods, counts, and the shape of each answer stay as they are, since
-what goes wrong depends on them. ``intarget-exporter simulate --replay=FILE`` serves it.
+Times, channels, conversion events and periods, counts, numbers about pages, and the shape of each answer stay
+as they are, since what goes wrong depends on them. ``intarget-exporter simulate --replay=FILE`` serves it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ _TIME: Final = re.compile(r"[-+0-9TZUCz:., ]*|[-+]?infinity", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\s*[-+]?[0-9]*\.?[0-9]*\s*")
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z ]{0,30}|[0-9]{1,3} (?:hour|day|week|month)s?")
 _KEY: Final = re.compile(r"[A-Za-z_$][\w.$-]{0,40}")
+_ABOUT_PAGES: Final = re.compile(
+    "(?:total|current|last|next|per|page)?_?(?:total|count|page|items|rows|limit|offset|size|status|code)s?",
+    re.IGNORECASE,
+)
+"""Names of numbers beside the rows that say nothing of whose they are."""
 _STATES: Final = frozenset({"ok", "success", "error", "fail", "failed", "failure", "true", "false", ""})
 _HEADERS: Final = {
     "date": re.compile(r"[A-Za-z0-9,: +-]{1,40}"),
@@ -140,7 +145,7 @@ class Disguise:
     def value(self, value: object, key: str = "", *, is_row: bool = False) -> object:
         """Return a value of a document, and everything in it, replaced."""
         if isinstance(value, dict):
-            is_row = _ID in value
+            is_row = is_row or _ID in value
             return {self._key(name): self.value(one, name, is_row=is_row) for name, one in value.items()}
         if isinstance(value, list):
             return [self.value(one, key, is_row=is_row) for one in value]
@@ -153,7 +158,7 @@ class Disguise:
     def _number(self, value: float, key: str, *, is_row: bool) -> float:
         if key == _ID and isinstance(value, int) and value in self._ids:
             return self._ids[value]
-        if not is_row or key in _COUNTS:
+        if key in _COUNTS or (not is_row and _ABOUT_PAGES.fullmatch(key)):
             return value
         return type(value)(self._amount(repr(value)))
 

@@ -153,10 +153,13 @@ def test_what_is_unknown_is_replaced() -> None:
         "sent": "x y",
     }
     whole = {"status": "ok", "message": "for Anna", "total": 1, "anna@acme.example": True, "data": [row]}
+    row["extra"] = {"count": 580_234_567}
+    whole |= {"_meta": {"perPage": 50, "totalCount": 7, "user_id": 470_123_456, "total_revenue": 690_345_678}}
     (found,) = body(whole)
-    assert ("ok", 1) == (found["status"], found["total"])
+    meta = found["_meta"]
+    assert ("ok", 1, 50, 7) == (found["status"], found["total"], meta["perPage"], meta["totalCount"])
     text = json.dumps(found)
-    assert "812345" not in text
+    assert not re.search("812345|470123456|580234567|690345678", text)
     assert not re.search("anna|acme|x y", text, re.IGNORECASE)
 
 
