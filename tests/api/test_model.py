@@ -83,11 +83,6 @@ def test_a_reply_shows_no_content() -> None:
     assert "secret" not in repr(Reply(body=b"secret", headers={"x": "secret"}, seconds=0.1))
 
 
-def test_the_fields_are_twelve() -> None:
-    """Every tuple of counts has this length."""
-    assert 12 == len(set(COUNTER_FIELDS)) == len(COUNTER_FIELDS)
-
-
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

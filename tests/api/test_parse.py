@@ -16,6 +16,7 @@ from exporter.api import parse
 from exporter.api.model import INVALID, Conversion, MessageStats, Reply
 from exporter.errors import BadResponseError
 from tests._apiserver import conversion, row
+from tests._builders import counts
 from tests._examples import examples
 
 if TYPE_CHECKING:
@@ -100,7 +101,20 @@ def start(text: object) -> float | None:
 def test_vendors_example_of_statistics() -> None:
     """The bare object of the vendor's page is read, field by field."""
     page = statistics(reply(EXAMPLE))
-    values = (5, 12500, 12340, 5870, 1422, 160, 73, 12, 85, 13, 4, 27)
+    values = counts(
+        skipped=5,
+        sent=12500,
+        delivered=12340,
+        opened=5870,
+        clicked=1422,
+        bounced=160,
+        soft_bounced=73,
+        rejected=12,
+        failed=85,
+        temporary_failed=13,
+        complaint=4,
+        unsubscribed=27,
+    )
     expected = MessageStats(111, "email", START, "Spring Promo — 25% Discount", values)
     assert (expected,) == page.rows
     assert (1, None, {}, frozenset()) == (page.size, page.total, page.invalid, page.unknown)

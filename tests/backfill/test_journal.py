@@ -100,14 +100,18 @@ def test_rows_of_conversions_survive(deposits: Any, amount: Any, users: Any) -> 
 
 @pytest.mark.parametrize("name", ["finished", "interrupted"])
 def test_journals_of_0_1_0_are_read(name: str) -> None:
-    """Every row that 0.1.0 wrote comes back with its values under their names."""
+    """Every row that 0.1.0 wrote comes back with its values under their names; fields since then have none."""
     lines = (GOLDEN / f"journal-0.1.0-{name}.jsonl").read_text().splitlines()
     rows = [
         _by_name(record["endpoint"], packed)
         for record in map(json.loads, lines[1:])
         for packed in record.get("rows", ())
     ]
-    assert json.loads((GOLDEN / f"journal-0.1.0-{name}.json").read_text()) == rows
+    expected = json.loads((GOLDEN / f"journal-0.1.0-{name}.json").read_text())
+    for row in expected:
+        if "counts" in row:
+            row["counts"] = dict.fromkeys(COUNTER_FIELDS) | row["counts"]
+    assert expected == rows
 
 
 def _by_name(resource: str, packed: list[Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.api.fields import COUNTER_FIELDS, FIELDS
+from exporter.api.fields import COUNTER_FIELDS, COUNTERS, FIELDS
 from exporter.errors import REASONS
 from exporter.exposition import rendering, self_metrics
 from exporter.exposition.catalogue import (
@@ -53,20 +53,7 @@ if TYPE_CHECKING:
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TEXT = "text/plain; version=0.0.4"
 GOLDEN = Path(__file__).parents[1] / "golden"
-UNITS = (
-    "messages_skipped",
-    "messages_sent",
-    "messages_delivered",
-    "messages_opened",
-    "messages_clicked",
-    "messages_bounced",
-    "messages_soft_bounced",
-    "messages_rejected",
-    "messages_failed",
-    "messages_temporarily_failed",
-    "complaints",
-    "unsubscribes",
-)
+UNITS = tuple(counter.metric for counter in COUNTERS)
 CAMPAIGN_NAMES = re.compile(r"intarget_(campaign|channel|account)_")
 
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -430,7 +417,8 @@ def test_only_what_changed_is_rendered(rendered: list[int], monkeypatch: pytest.
     rendered.clear()
     target.publish(Snapshot((changed,)))
     assert [] == rendered
-    assert target.series() == {"two": 14 * 10 * rendering.CHUNK}
+    each = len(counters) + len(("info", "start"))
+    assert target.series() == {"two": each * 10 * rendering.CHUNK}
 
 
 def test_what_is_published_stays_the_same_object(rendered: list[int]) -> None:
