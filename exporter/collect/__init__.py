@@ -23,7 +23,7 @@ returns a `Collected` and raises nothing but `StoppedError`: what ended it early
 has read until then stands. So a job that is refused, slow or odd never takes down another. The next poll goes
 on where the last one was interrupted.
 
-All jobs of a poll draw from one number of requests (see `exporter.collect.asking`); where it is spent the
+All jobs of a poll draw from one number of requests (see `exporter.collect.budget`); where it is spent the
 result is incomplete, and no failure. What fails whatever else is asked for is left out (see
 `exporter.collect.poisoned`).
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic
 
 from exporter.api.model import Query, R, TimeRange
+from exporter.collect.budget import Budget
 from exporter.collect.page_cap import DOCUMENTED_DEFAULT, Kind, Sizes, page_sizes
 from exporter.collect.pages import all_pages
 from exporter.collect.poisoned import Poisoned
@@ -19,14 +19,13 @@ from exporter.errors import (
     ConnectionFailedError,
     DeadlineError,
     PollError,
-    RequestsSpentError,
     RequestTimeoutError,
     ServerError,
     TooLargeError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from exporter.api.model import Page
     from exporter.collect.server_limits import ServerLimits
@@ -61,10 +60,7 @@ def is_refusal(error: PollError) -> bool:
 class Asker(Generic[R]):
     """Puts the requests of one poll, and learns from every answer.
 
-    `whole` is the range of starts that is being watched. What is `bounded` may put no more requests in one poll
-    than twice what an API with pages would need, five times where little is known yet, and some more. Each job
-    may leave a part of that to those after it: `share` is what all jobs until now may put. Requests that only
-    serve a proof are bounded in any case.
+    `whole` is the range of starts that is being watched; `bounded`: as of `Budget`.
     """
 
     def __init__(
@@ -86,18 +82,13 @@ class Asker(Generic[R]):
         self.limits = limits
         self.known = known
         self.poisoned = Poisoned() if poisoned is None else poisoned
-        self.bounded = bounded
-        self.share = 1.0
+        self.budget = Budget(limits, known, whole=whole, per_page=per_page, bounded=bounded)
         self.now = now
         self.whole = whole
         self.configured = per_page
         self.concurrency = concurrency
-        self._cold = not len(known)
-        self._rows = len(known)
         self._answered = False
         self._first_failure: PollError | None = None
-        self.requests = 0
-        self.excused = 0  # not counted against the allowance: finding out what the server takes
         limits.expire(now)
         limits.use(self.per_page)
 
@@ -111,34 +102,14 @@ class Asker(Generic[R]):
         rows = self.known.sizes(self.known.within(part)).rows
         return math.ceil(rows / max(1, self.limits.limit(Kind.START, self.per_page).rows))
 
-    @property
-    def allowance(self) -> int:
-        """How many more requests may be put now."""
-        pages = math.ceil(len(self.known) / max(1, self.limits.limit(Kind.START, self.per_page).rows))
-        if self.limits.longest is not None:
-            pages += self.whole.seconds // self.limits.longest
-        cold = self._cold or 2 * self._rows < len(self.known)
-        most = 5 * pages + 30 if cold else 2 * pages + 10
-        return math.floor(most * self.share) - self.requests + self.excused
-
     def may_ask(self, requests: int = 1) -> bool:
-        """Whether so many requests more are within the allowance."""
-        return self.allowance >= requests
-
-    @contextmanager
-    def unbounded(self, *, excused: bool = False) -> Iterator[None]:
-        """Put all requests that it takes, since half of them would be in vain; `excused`: they don't count."""
-        bounded, before, self.bounded = self.bounded, self.requests, False
-        try:
-            yield
-        finally:
-            self.bounded = bounded
-            self.excused += self.requests - before if excused else 0
+        """Whether so many requests more are within the budget."""
+        return self.budget.left >= requests
 
     def is_up(self) -> bool:
         """Whether the server answers at all: a request for a moment tells."""
         moment = math.floor(self.now) - FURTHEST
-        with self.unbounded(excused=True):
+        with self.budget.unbounded(excused=True):
             return self.probe(Query(start_from=moment, start_to=moment + 1, per_page=RUNGS[-1])) is not None
 
     # Requests
@@ -181,9 +152,7 @@ class Asker(Generic[R]):
 
         Raises RequestsSpentError if they are more than the poll may put.
         """
-        if self.bounded and not self.may_ask(len(queries)):
-            raise RequestsSpentError("the poll has made as many requests as it may; the next one goes on")
-        self.requests += len(queries)
+        self.budget.spend(len(queries))
         if len(queries) == 1:
             results = [self._try(query) for query in queries]
         else:

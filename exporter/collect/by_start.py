@@ -114,10 +114,10 @@ class StartReader(Generic[R]):
         try:
             if not self._gaps and Kind.START not in limits.widened and not asker.known.ids():
                 asker.widen(Kind.START)  # there is no row to test them with
-            before = asker.requests
-            with asker.unbounded():  # half of it would be in vain
+            before = asker.budget.spent
+            with asker.budget.unbounded():  # half of it would be in vain
                 learn_filters(asker)
-            self._is_test_refused = limits.filters is None and asker.requests > before
+            self._is_test_refused = limits.filters is None and asker.budget.spent > before
         except PollError:
             self._answers.take_back(self._answers.read)
             raise

@@ -159,7 +159,7 @@ class Poll(Generic[R]):
     @property
     def requests(self) -> int:
         """How many requests were put."""
-        return self._asker.requests
+        return self._asker.budget.spent
 
     @property
     def collected(self) -> Collected[R]:
@@ -171,7 +171,7 @@ class Poll(Generic[R]):
         collector, rounds, whole = self._collector, self._collector.rounds, self._whole
         assert rounds is not None  # noqa: S101 - whoever asks for what is due has said when it is
         due, zone = rounds.due(self._now, self._clock), collector.limits.zone
-        self._asker.share = WINDOW_SHARE
+        self._asker.budget.share = WINDOW_SHARE
         collected, read = self._by_start(due)
         if collector.limits.zone != zone:  # what earlier polls of this round have read was something else
             rounds.restart()
@@ -186,7 +186,7 @@ class Poll(Generic[R]):
 
     def by_start(self, ranges: Iterable[TimeRange]) -> Collected[R]:
         """Read every row that starts in `ranges`, whether it is due or not."""
-        self._asker.share = 1.0
+        self._asker.budget.share = 1.0
         return self._by_start(ranges)[0]
 
     def _by_start(self, ranges: Iterable[TimeRange]) -> tuple[Collected[R], list[TimeRange]]:
@@ -203,7 +203,7 @@ class Poll(Generic[R]):
         What one poll can't read is read by the next ones: the campaigns come in turn.
         """
         collector, answers = self._collector, Answers[R]()
-        self._asker.share = 1.0
+        self._asker.budget.share = 1.0
         reader = IdReader(self._asker, answers, filtered=filtered)
         read_at = {number: collector.read_at.get(number, 0.0) for number in ids}
         order = sorted(ids, key=lambda number: (read_at[number], -number))
@@ -219,7 +219,7 @@ class Poll(Generic[R]):
         age = sent.first - collector.searched
         is_recent = 0 <= age <= SAME_SENDS
         earlier = collector.senders if is_recent else frozenset()
-        self._asker.share = SENDERS_SHARE
+        self._asker.budget.share = SENDERS_SHARE
         search = collector.search or Search(before, earlier)
         found = search.find(self._asker, sent)
         collector.search = None if search.has_ended else search
@@ -232,7 +232,7 @@ class Poll(Generic[R]):
     def moved(self, ids: Collection[int], starts: Iterable[float]) -> Collected[R]:
         """Read campaigns whose start changed: by their ids, else by all `starts` known of them."""
         answers = Answers[R]()
-        self._asker.share = 1.0
+        self._asker.budget.share = 1.0
         reader = IdReader(self._asker, answers)
         self._run(answers, lambda: reader.read(sorted(ids)))
         if answers.ids >= set(ids) or answers.failure is not None:

@@ -68,7 +68,7 @@ class Refusals(Generic[R]):
         if limits.longest is not None and 2 * limits.accepted >= seconds > limits.accepted:
             limits.longest, limits.refused = limits.accepted, seconds
             return [part]
-        with asker.unbounded(excused=True):
+        with asker.budget.unbounded(excused=True):
             least = self._least_accepted(part)
             if least is None:
                 return self._close_in(part, error)

@@ -98,7 +98,7 @@ class Search:
             if page.size >= DOCUMENTED_DEFAULT and not self._seen >= self._earlier:
                 asker.limits.largest[Kind.SEND] = page_sizes(page)[0]
         if asker.limits.filters is None and asker.known.ids():  # which may be the first there are
-            with asker.unbounded():
+            with asker.budget.unbounded():
                 learn_filters(asker)
         if page is not None and asker.is_complete(query, page):
             return not self._found or _selects(asker)

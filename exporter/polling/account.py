@@ -315,7 +315,7 @@ class AccountPoller:
             "gone": merged.gone,
             "incomplete": poller.incomplete,
         }
-        lacking = "; ".join(poller.collector.incomplete)
+        lacking = "; ".join(poller.lacking)
         if lacking:
             what["lacking"] = lacking
         if poller.failure is None:

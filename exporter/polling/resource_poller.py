@@ -68,6 +68,7 @@ class ResourcePoller(Generic[R]):
         self._on_page = on_page
         self._requests = _RequestLog()
         self._begun = False
+        self._unsettled: frozenset[int] = frozenset()
         self.load_note(None)
 
     # Reading
@@ -100,6 +101,7 @@ class ResourcePoller(Generic[R]):
             last, slack = self._succeeded_jobs.get(job.name), self.resource.interval / 2
             if last is None or poll.began - last >= job.every - slack:
                 self._run(job, poll)
+        self._unsettled = poll.unsettled
 
     def window(self, now: float) -> TimeRange:
         """Return the starts that are tracked at `now`."""
@@ -149,7 +151,13 @@ class ResourcePoller(Generic[R]):
     @property
     def incomplete(self) -> bool:
         """Whether rows may exist, anywhere in the window, that could not be read."""
-        return bool(self._begun or self.collector.incomplete or self.failed_jobs)
+        return bool(self._begun or self.lacking or self.failed_jobs)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What may be lacking, in words."""
+        unsettled = f"{len(self._unsettled)} campaigns whose start was changed couldn't be read again"
+        return (*self.collector.incomplete, *([unsettled] if self._unsettled else []))
 
     @property
     def requests(self) -> int:
@@ -193,7 +201,7 @@ class ResourcePoller(Generic[R]):
 
     def _notes(self) -> Iterator[str]:
         """Yield what else is worth knowing: what may be missing, and what runs besides the window."""
-        yield from self.collector.incomplete
+        yield from self.lacking
         for job in self.resource.jobs:
             if job.every:
                 yield f"older campaigns ({job.name}) are looked for every {format_duration(job.every)}"
