@@ -6,7 +6,7 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exporter.collect.page_cap import Kind
+from exporter.collect.page_cap import DOCUMENTED_DEFAULT
 from exporter.errors import RequestsSpentError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Budget:
     def left(self) -> int:
         """How many more requests may be made now; negative where some had to be made on top."""
         limits, rows = self._limits, len(self._known)
-        pages = math.ceil(rows / max(1, limits.limit(Kind.START, limits.per_page or self._per_page).rows))
+        least = min(DOCUMENTED_DEFAULT, limits.per_page or self._per_page)
+        pages = math.ceil(rows / max(1, least, limits.most))
         if limits.longest is not None:
             pages += self._whole.seconds // limits.longest
         is_cold = not self._rows or 2 * self._rows < rows

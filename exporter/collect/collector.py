@@ -239,7 +239,8 @@ class Poll(Generic[R]):
             return self._jobs[-1]
         seconds = union(TimeRange(math.floor(start), math.floor(start)) for start in starts)
         between = TimeRange(seconds[0].first, seconds[-1].last)
-        return self.by_start([between] if self._asker.pages(between) < len(seconds) else seconds)
+        self.by_start([between] if self._asker.pages(between) < len(seconds) else seconds)
+        return merge(self._jobs[-2:])
 
     def _run(self, answers: Answers[R], job: Callable[[], None]) -> None:
         try:

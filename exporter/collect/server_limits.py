@@ -23,7 +23,8 @@ class ServerLimits:
     """Everything learned of one server for one resource. None: not known yet.
 
     `largest` is the largest recent answer to each kind of request with perPage `asked`, and `widened` the kinds
-    of which one for as much as possible was put since then. `per_page`, `longest` (seconds of starts per
+    of which one for as much as possible was put since then; `most` the most rows of an answer by start, be it
+    believed or not that as many would come again. `per_page`, `longest` (seconds of starts per
     request) and `ids` (identifiers per request) are the most that is asked for because more was refused;
     `ahead` is how far a startTo may lie ahead of now. `tried` is when more was last tried.
 
@@ -40,6 +41,7 @@ class ServerLimits:
     asked: int | None = None
     largest: dict[str, Sizes] = field(default_factory=dict)
     widened: list[str] = field(default_factory=list)
+    most: int = 0
     per_page: int | None = None
     longest: int | None = None
     accepted: int = 0
@@ -93,11 +95,12 @@ class ServerLimits:
     def use(self, per_page: int) -> None:
         """Ask with `per_page` from now on: what was returned to another one proves nothing for it."""
         if self.asked != per_page:
-            self.asked, self.largest, self.widened = per_page, {}, []
+            self.asked, self.largest, self.widened, self.most = per_page, {}, [], 0
 
     def observe(self, kind: Kind, sizes: Sizes) -> None:
         """Note the size of an answer."""
         self.largest[kind] = sizes.larger(self.largest.get(kind, Sizes()))
+        self.most = max(self.most, self.largest.get(Kind.START, Sizes()).rows)
 
     def expire(self, now: float) -> None:
         """Forget once a day what may have changed; what is refused stays until more was tried."""

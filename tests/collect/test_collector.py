@@ -186,6 +186,72 @@ def test_sixty_campaigns_at_ten_each_day_cost_little() -> None:
     assert poller.collector.incomplete
 
 
+@pytest.mark.parametrize("cap", [10, 50, 500])
+def test_empty_answers_cost_no_more_than_full_ones(cap: int) -> None:
+    """A server that answers with nothing, status 200: within the bounds, flagged, and everything comes back."""
+    poller = Poller(CutApi([*spread(1000), *PAST], cap=cap))
+    poller.round()
+
+    def empty(query: Query) -> Page[MessageStats]:
+        return replace(poller.api(query), rows=(), size=0)
+
+    for _ in range(6):
+        poll = poller.begin(empty)
+        assert not poll.window().rows
+        assert poll.requests <= 2 * math.ceil(1000 / cap) + 10
+        assert poller.collector.incomplete or poller.collector.rounds.unfinished
+    poller.round()
+    assert bag(spread(1000)) <= poller.round()
+    assert not poller.collector.incomplete
+
+
+@pytest.mark.parametrize("kind", ["by ids", "moved"])
+def test_every_campaign_has_its_turn_where_one_poll_can_t_read_all(kind: str) -> None:
+    """A server that takes one identifier: each poll keeps to its bounds, and some polls read all of them."""
+    poller = Poller(CutApi(spread(200), cap=50, most_ids=1, now=NOW))
+    poller.round()
+    ids = [row.campaign_id for row in poller.api.rows]
+    found: set[int] = set()
+    for _ in range(20):
+        poller.now += 1
+        poll = poller.begin()
+        read = poll.by_ids(ids) if kind == "by ids" else poll.moved(set(ids) - found, {float(NOW - 9)})
+        assert read.failure is None
+        assert poll.requests <= 2 * math.ceil(200 / 50) + 10
+        found |= read.ids
+        if found == set(ids):
+            break
+        assert read.incomplete
+    assert found == set(ids)
+
+
+def test_many_pages_are_read_in_one_poll() -> None:
+    """A server with pages of 10: each page that comes allows for more, also where nothing was known."""
+    poller = Poller(CutApi([*spread(1000), *PAST], cap=10, paged=True, order="id"), pages=True)
+    assert poller.cost() <= 5 * 100 + 30
+    assert not poller.collector.rounds.unfinished
+    assert poller.cost() <= 2 * 100 + 10
+    assert not poller.collector.rounds.unfinished
+
+
+def test_a_search_for_senders_goes_on_with_the_next_poll() -> None:
+    """It never costs more than the poll may; some polls later all are found and nothing is flagged."""
+    old = [stats(10 + i, float(NOW - 100 * DAY - i * 3600)) for i in range(70)]
+    api = CutApi(old + spread(20), cap=10, now=NOW)
+    api.sent = {row.campaign_id: [NOW - 60 * (index % 600)] for index, row in enumerate(old)}
+    poller = Poller(api)
+    poller.round()
+    for _ in range(30):
+        poll = poller.begin()
+        senders = poll.senders(TimeRange(NOW - DAY, NOW), WHOLE.first)
+        assert poll.requests <= 5 * math.ceil(90 / 10) + 30
+        if not senders.goes_on:
+            break
+        assert senders.unseen
+        assert poller.collector.incomplete
+    assert (frozenset(row.campaign_id for row in old), "") == (senders.ids, senders.unseen)
+
+
 def test_a_small_account_costs_one_request() -> None:
     """Fewer rows than the documented default need no proof."""
     poller = Poller(CutApi(spread(9)))
