@@ -150,7 +150,7 @@ class Asker(Generic[R]):
     def put_all(self, queries: Sequence[Query]) -> list[Page[R] | PollError]:
         """Put requests at the same time; a failure stands in the place of its answer.
 
-        Raises RequestsSpentError if they are more than the poll may put.
+        Raises RequestsSpentError if they are more than the poll may make.
         """
         self.budget.spend(len(queries))
         if len(queries) == 1:

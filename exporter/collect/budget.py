@@ -21,8 +21,8 @@ class Budget:
     """Twice what an API with pages would need, five times where little is known yet, and some more.
 
     What is known grows with each answer, and with it what is left. Where the budget is `bounded`, no more
-    requests are made; else it only bounds those that serve a proof. Each job may leave a part to those after it:
-    `share` is what all jobs until now may spend.
+    requests are made; else it only bounds those that serve a proof. Each job may leave a part to those after
+    it: `share` is what all jobs until now may spend.
     """
 
     def __init__(

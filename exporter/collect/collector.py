@@ -158,7 +158,7 @@ class Poll(Generic[R]):
 
     @property
     def requests(self) -> int:
-        """How many requests were put."""
+        """How many requests were made."""
         return self._asker.budget.spent
 
     @property

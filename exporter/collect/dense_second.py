@@ -25,7 +25,7 @@ SETTLED: Final = 3600
 CELLS: Final = 8
 """Dense cells whose campaigns are read together at most."""
 FULL: Final = 3
-"""Requests by id that are worth being put."""
+"""Requests by id that are worth being made."""
 SEARCHED: Final = 200
 """Unknown identifiers asked for in search of more campaigns of a dense second."""
 
@@ -87,7 +87,7 @@ class DenseSeconds(Generic[R]):
 
     @property
     def are_enough(self) -> bool:
-        """Whether reading the campaigns needn't wait: they fill some requests, or few more may be put."""
+        """Whether reading the campaigns needn't wait: they fill some requests, or few more may be made."""
         known, count = self._asker.known, len(self.cells)
         if count >= CELLS or (count and not self._asker.may_ask(2 * count + FULL)):
             return True
@@ -138,7 +138,7 @@ class DenseSeconds(Generic[R]):
         )
 
     def _search(self, part: TimeRange, spare: int = 0) -> None:
-        """Look for more campaigns of a dense second, once a day, or later where few requests may be put."""
+        """Look for more campaigns of a dense second, once a day, or later where few requests may be made."""
         asker, known = self._asker, self._asker.known
         crowded = [second for second in range(part.first, part.last + 1) if self.is_crowded(second)]
         seconds = crowded or [part.first]

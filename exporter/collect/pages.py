@@ -23,7 +23,7 @@ def all_pages(asker: Asker[R], query: Query, first: Page[R]) -> Page[R] | None:
     """
     pages, seen = [first], _bag(first.rows)
     while True:
-        asker.known.add(pages[-1].rows)  # so that the poll may put as many requests as there are pages
+        asker.known.add(pages[-1].rows)  # so that the poll may make as many requests as there are pages
         page = asker.put(replace(query, page=len(pages) + 1))
         rows = _bag(page.rows)
         if not page.size or rows == _bag(pages[-1].rows):

@@ -23,7 +23,7 @@ class ServerLimits:
     """Everything learned of one server for one resource. None: not known yet.
 
     `largest` is the largest recent answer to each kind of request with perPage `asked`, and `widened` the kinds
-    of which one for as much as possible was put since then; `most` the most rows of an answer by start, be it
+    of which one for as much as possible was made since then; `most` the most rows of an answer by start, be it
     believed or not that as many would come again. `per_page`, `longest` (seconds of starts per
     request) and `ids` (identifiers per request) are the most that is asked for because more was refused;
     `ahead` is how far a startTo may lie ahead of now. `tried` is when more was last tried.
