@@ -101,9 +101,13 @@ class Asker:
         """Return the answer that has all the rows that are known."""
         return next((one for one in reversed(self.answers) if one.page.rows is self.rows), None)
 
-    def sample(self) -> Row | None:
-        """Return the row with the fewest others that start near it, an older one rather than one that grows."""
-        settled = [row for row in self.rows if row.start < self.now - HOUR] or list(self.rows)
+    def sample(self, *, on_the_second: bool = False) -> Row | None:
+        """Return the row with the fewest others that start near it, an older one rather than one that grows.
+
+        `on_the_second`: only of those that start at a whole second.
+        """
+        rows = [row for row in self.rows if row.start.is_integer() or not on_the_second]
+        settled = [row for row in rows if row.start < self.now - HOUR] or rows
         minutes = Counter(row.start // 60 for row in settled)
         return min(settled, key=lambda row: (minutes[row.start // 60], -row.start), default=None)
 

@@ -43,12 +43,15 @@ def zone(server: Asker) -> Reading:
 
 def bounds(server: Asker) -> Reading:
     """Say whether the bounds of a range belong to it, or what else they mean."""
-    point, row = "bounds", server.sample()
+    point, row = "bounds", server.sample(on_the_second=True) or server.sample()
     if row is None:
         return Reading(point, UNKNOWN, "no campaign to look for")
     second = math.floor(row.start)
     if not server.finds(row, server.starts(second - 1, second + 1)):
         return _odd_bounds(server, row, second)
+    if row.start != second:
+        how = "starts have fractions of a second, so no bound meets one"
+        return Reading(point, UNKNOWN, how, values={"fractions": True})
     included = {
         "startFrom": server.finds(row, server.starts(second, second + 2)),
         "startTo": server.finds(row, server.starts(second - 2, second)),
@@ -56,10 +59,8 @@ def bounds(server: Asker) -> Reading:
     words = {True: "inclusive", False: "exclusive"}
     value = ", ".join(f"{name} {words[is_in]}" for name, is_in in included.items())
     how = "a campaign was asked for with its start as each bound"
-    if row.start % 1:
-        how += "; starts have fractions of a second"
-    values = {"from_inclusive": included["startFrom"], "to_inclusive": included["startTo"]}
-    return Reading(point, value, how, values=values | {"fractions": bool(row.start % 1)})
+    values = {"from_inclusive": included["startFrom"], "to_inclusive": included["startTo"], "fractions": False}
+    return Reading(point, value, how, values=values)
 
 
 def _odd_bounds(server: Asker, row: Row, second: int) -> Reading:

@@ -134,10 +134,11 @@ def test_bound_of_the_end() -> None:
     assert WARNING == readings["bounds"].level
 
 
-def test_fractions_of_a_second() -> None:
-    """Starts with milliseconds are told."""
-    readings, _ = read(several(), subsecond_starts=True)
-    assert True is readings["bounds"].values["fractions"]
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_fractions_of_a_second(*, inclusive: bool) -> None:
+    """A start with milliseconds stands at no bound: it tells nothing of whether the bounds are inclusive."""
+    readings, _ = read(several(), subsecond_starts=True, inclusive_from=inclusive, inclusive_to=inclusive)
+    assert (UNKNOWN, {"fractions": True}) == (readings["bounds"].value, readings["bounds"].values)
 
 
 @pytest.mark.parametrize(("restricts", "expected"), [(True, "restricts"), (False, "selects")])
