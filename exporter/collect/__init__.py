@@ -5,7 +5,7 @@ One `Collector` belongs to one account and resource and outlives polls. It keeps
 
     collector = Collector(
         per_page=500, concurrency=2,
-        refresh=RefreshPlan(tiers, window=…, interval=…),
+        rounds=Rounds(tiers, window, interval),  # when starts are read again
         saved=mapping_from_save,                 # None: nothing is known; unknown keys are ignored
         known=[(campaign_id, channel, start, rows), …],     # what is tracked already: the first plan
     )

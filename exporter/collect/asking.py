@@ -230,8 +230,8 @@ class Asker(Generic[R]):
 
     def _totals_hold(self, query: Query, page: Page[R]) -> bool:
         """Whether the header counts all that is asked for: an answer of one row tells, and one of none."""
-        limits = self.limits
-        if limits.totals is None and (page.total or 0) >= len({row.campaign_id for row in page.rows}):
+        limits, campaigns = self.limits, len({row.campaign_id for row in page.rows})
+        if limits.totals is None and (page.total or 0) >= campaigns and self.may_ask(2):
             limits.totals = []
             one = self.probe(replace(query, per_page=1))
             none = self.probe(Query(start_from=NEVER.first, start_to=NEVER.last, per_page=self.per_page))
