@@ -75,7 +75,9 @@ class Channels:
         """Return what to export, by name."""
         return tuple(
             [
-                ChannelSnapshot(name, record.counters.exported(hold=hold), record.counters.overcount)
+                ChannelSnapshot(
+                    name, record.counters.exported(hold=hold), record.counters.exported_overcount(hold=hold)
+                )
                 for name, record in sorted(self.records.items())
             ]
         )

@@ -55,6 +55,13 @@ class Counters:
         pairs = zip(self.top, self.present, strict=True)
         return Counts._make([0 if top is None or now is None else top - now for top, now in pairs])
 
+    def exported_overcount(self, *, hold: bool = True) -> Counts[int]:
+        """Return how far each exported value stands above the API's present total; a held one hardly ever."""
+        if not (hold and self.is_held):
+            return self.overcount
+        pairs = zip(self.exported(), self.present, strict=True)
+        return Counts._make([max(0, (value or 0) - (now or 0)) for value, now in pairs])
+
     @property
     def is_held(self) -> bool:
         """Whether any of them is held at 0."""

@@ -134,7 +134,7 @@ class SnapshotMaker:
             message_title=" | ".join(sorted({title for group in sources for title in group.titles})),
             values=counters.exported(hold=hold),
             vendor=counters.present,
-            overcount=counters.overcount,
+            overcount=counters.exported_overcount(hold=hold),
             held=hold and campaign is not None and is_held(campaign),
             messages=self._message_snapshots(campaign, hold=hold),
             conversions=conversions.gauges if conversions is not None and has_conversions else (),
@@ -145,7 +145,11 @@ class SnapshotMaker:
             return ()
         return tuple(
             [
-                MessageSnapshot(message.title, message.counters.exported(hold=hold), message.counters.overcount)
+                MessageSnapshot(
+                    message.title,
+                    message.counters.exported(hold=hold),
+                    message.counters.exported_overcount(hold=hold),
+                )
                 for message in campaign.messages
                 if not message.gone
             ]

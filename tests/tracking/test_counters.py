@@ -84,6 +84,16 @@ def test_a_correction_never_shows_in_the_counter() -> None:
     assert [0, 400, 400, 400, 400, 1, 0] == [one.overcount.sent for one in after]
 
 
+def test_a_counter_held_at_zero_stands_above_nothing() -> None:
+    """A correction during a hold is told when the hold ends, with the value that it belongs to."""
+    first = NEW.read(counts(sent=100), is_baseline=False, hold_until=60.0).counters
+    corrected = first.read(counts(sent=90), is_baseline=False, hold_until=60.0).counters
+    released = corrected.release(60.0)
+    assert (0, 0) == (corrected.exported().sent, corrected.exported_overcount().sent)
+    assert (100, 10) == (corrected.exported(hold=False).sent, corrected.exported_overcount(hold=False).sent)
+    assert (100, 10) == (released.exported().sent, released.exported_overcount().sent)
+
+
 def test_fields_don_t_touch_each_other() -> None:
     """A field's correction or hold says nothing of another field."""
     before = Counters(top=counts(sent=10, opened=5), present=counts(sent=10, opened=5))
