@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from exporter.api.client import ApiClient, ApiSettings
 from exporter.api.fields import CONVERSIONS, STATISTICS
 from exporter.errors import PollError, StoppedError
-from exporter.exposition.writer import clean
 from exporter.logs import fields
 from exporter.polling.conversions import conversions
 from exporter.polling.learned import describe
+from exporter.polling.reporter import Reporter
 from exporter.polling.resource_poller import ResourcePoller, internal
 from exporter.polling.statistics import statistics
 from exporter.polling.store import AccountStore
@@ -24,22 +23,16 @@ from exporter.tracking.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from collections.abc import Set as AbstractSet
 
     from exporter.api.model import Page, Query, R, Reply
-    from exporter.collect.model import Collected
     from exporter.config.model import AccountConfig, Config, PollConfig
     from exporter.exposition.self_metrics import SelfMetrics
     from exporter.polling.client import Client, Connect
     from exporter.polling.resource import AnyResource, Resource
     from exporter.tracking.model import AccountSnapshot, SavedAccount
     from exporter.tracking.state_file import State
-    from exporter.tracking.window import Merged
 
 log = logging.getLogger(__name__)
-
-_MOST_TOLD: Final = 200
-_MOST_NAMED: Final = 20
 
 
 def enabled(config: PollConfig) -> tuple[AnyResource, ...]:
@@ -78,8 +71,7 @@ class AccountPoller:
         self._stop = threading.Event()
         resources = enabled(config.poll)
         stale_after = {resource.name: resource.stale_after for resource in resources}
-        metrics.init_account(self.name, tuple(stale_after))
-        metrics.settings(self.name, window=config.poll.window, stale_after=stale_after)
+        self._reporter = Reporter(self.name, metrics, window=config.poll.window, stale_after=stale_after)
         make_client = self._connect if connect is None else connect
         self._client: Client = make_client(stop=self._stop, on_request=self._on_request)
         self._store = AccountStore(
@@ -93,10 +85,9 @@ class AccountPoller:
         )
         self._window = self._store.window
         self._pollers = {resource.name: self._make_poller(resource) for resource in resources}
-        self._told: frozenset[tuple[str, str]] = frozenset()
         self.snapshot = self._window.snapshot()
         self.next_event = self._window.next_event(self._now())
-        self._report()
+        self._reporter.exported(self.snapshot, self._successes())
 
     def _connect(self, *, stop: threading.Event, on_request: Callable[[str, str, float], None]) -> Client:
         return ApiClient(
@@ -241,8 +232,7 @@ class AccountPoller:
             log.exception("what was polled could not be merged", extra=fields(account=self.name))
             failure = internal(error)
             poller.broke_down(failure, at=self._wall())
-            self._metrics.poll_finished(self.name, resource, 0.0, failure.reason)
-            self._metrics.up(self.name, False)  # noqa: FBT003 - the metric's value
+            self._reporter.poll_broke_down(resource, failure)
         return False
 
     def _poll(self, poller: ResourcePoller[R]) -> bool:
@@ -267,8 +257,14 @@ class AccountPoller:
             merged = poller.resource.merge(self._store, poll, collected, now=ended, succeeded=failure is None)
             poller.ended(failure, at=ended.wall, seconds=self._monotonic() - began)
             self._save_and_publish(ended)
-            self._count(poller)
-        self._log(poller, poller.requests - requests, collected, merged)
+            self._reporter.poll_ended(poller, all_succeeded=self.succeeded)
+        self._reporter.log_poll(
+            poller,
+            merged,
+            requests=poller.requests - requests,
+            rows=len(collected.rows),
+            campaigns=len(self.snapshot.campaigns),
+        )
         return failure is None
 
     def _save_and_publish(self, now: Moment) -> None:
@@ -276,84 +272,18 @@ class AccountPoller:
         self._store.save(self._notes(), now)
         self.snapshot = self._window.snapshot()
         self.next_event = self._window.next_event(now)
-        self._report()
+        self._reporter.exported(self.snapshot, self._successes())
         self._publish(self)
 
-    # Status and log
-
-    def _report(self) -> None:
-        """Bring the exporter's own metrics up to date."""
-        channels = Counter(campaign.channel for campaign in self.snapshot.campaigns)
-        channels.update(dict.fromkeys((channel.channel for channel in self.snapshot.channels), 0))
-        self._metrics.tracked(self.name, channels)
-        self._metrics.dropped(self.name, self.snapshot.dropped)
-        self._metrics.state_began(self.name, self.snapshot.since)
-        for name in self._pollers:
-            succeeded_at = self._window.last_success(name)
-            if succeeded_at is not None:
-                self._metrics.last_success(self.name, name, succeeded_at)
-
-    def _count(self, poller: ResourcePoller[R]) -> None:
-        failure = poller.failure
-        reason = None if failure is None else failure.reason
-        self._metrics.poll_finished(self.name, poller.name, poller.last_duration or 0.0, reason)
-        if failure is None or poller.incomplete:  # a poll that failed has proven nothing
-            self._metrics.incomplete(self.name, poller.name, poller.incomplete)
-        self._metrics.up(self.name, self.succeeded)
-
-    def _log(self, poller: ResourcePoller[R], requests: int, collected: Collected[R], merged: Merged) -> None:
-        what = {
-            "account": self.name,
-            "resource": poller.name,
-            "seconds": round(poller.last_duration or 0.0, 3),
-            "requests": requests,
-            "rows": len(collected.rows),
-            "campaigns": len(self.snapshot.campaigns),
-            "new": merged.new,
-            "found": merged.found,
-            "changed": merged.changed,
-            "gone": merged.gone,
-            "incomplete": poller.incomplete,
-        }
-        lacking = "; ".join(poller.lacking)
-        if lacking:
-            what["lacking"] = lacking
-        if poller.failure is None:
-            log.info("poll done", extra=fields(**what))
-        else:
-            why = {"reason": poller.failure.reason, "error": str(poller.failure)}
-            log.warning("poll failed", extra=fields(**what, **why))
+    def _successes(self) -> dict[str, float | None]:
+        return {name: self._window.last_success(name) for name in self._pollers}
 
     def _on_request(self, resource: str, code: str, seconds: float) -> None:
         self._metrics.request(self.name, resource, code, seconds)
         self._pollers[resource].count_request(self._monotonic())
 
     def _on_page(self, resource: str, page: Page[R]) -> Page[R]:
-        """Count what of an answer can't be used, and return the rest; log each kind once."""
+        """Return what of an answer is used."""
         page, excess = self._window.bounded(page)
-        self._metrics.excess_values(self.name, resource, excess)
-        self._warn_once(
-            resource,
-            excess.keys(),
-            "the API sends too many different values; messages in further channels are counted as other,"
-            " conversions with further events or periods are left out",
-        )
-        self._metrics.invalid_values(self.name, resource, page.invalid)
-        if page.size:
-            self._metrics.unknown_fields(self.name, resource, len(page.unknown))
-        self._warn_once(
-            resource,
-            page.unknown,
-            "the API sends fields that its documentation doesn't have; they are not exported",
-        )
+        self._reporter.answer(resource, page, excess)
         return page
-
-    def _warn_once(self, resource: str, names: AbstractSet[str], message: str) -> None:
-        """Log a message about fields that it wasn't logged for yet."""
-        news = {(resource, name) for name in names} - self._told
-        if not news or len(self._told) >= _MOST_TOLD:
-            return
-        shown = sorted(news)[:_MOST_NAMED]
-        self._told |= news if len(news) <= _MOST_TOLD else set(shown)
-        text = " ".join([clean(name) for _, name in shown])
-        log.warning(message, extra=fields(account=self.name, resource=resource, names=text))

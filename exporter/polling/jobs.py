@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _read_old(poller: ResourcePoller[Any], poll: Poll[Any]) -> bool:
     with poller.store.lock:
-        old = poller.store.window.old_campaigns(poll.now)
+        old = poller.store.window.known.old_campaigns(poll.now)
     poller.read_by_ids(poll, old)
     return True
 
@@ -47,12 +47,12 @@ class MovedCampaigns:
         rows = poll.collected.rows
         store = poller.store
         with store.lock:
-            moved = store.window.moved(poller.name, rows, self._archived(store, rows))
+            moved = store.window.known.moved(poller.name, rows, self._archived(store, rows))
         if not moved:
             return True
         poll.unsettled = moved
         with store.lock:
-            starts = {number: store.window.starts(poller.name, {number}) for number in moved}
+            starts = {number: store.window.known.starts(poller.name, {number}) for number in moved}
         for row in rows:
             if row.campaign_id in moved:
                 starts[row.campaign_id].add(row.start)

@@ -226,7 +226,7 @@ class ResourcePoller(Generic[R]):
             pages=self._pages,
             rounds=self.rounds,
             saved=saved if isinstance(saved, dict) else None,  # 0.1.0 saved a list
-            known=self.store.window.known_rows(self.name),
+            known=self.store.window.known.rows(self.name),
         )
 
 

@@ -62,7 +62,7 @@ def _read_still_sending(
             extra=fields(account=poller.account),
         )
     with poller.store.lock:
-        old = poller.store.window.old_campaigns(poll.now)
+        old = poller.store.window.known.old_campaigns(poll.now)
     poller.read_by_ids(poll, old | senders.ids)
     poll.discovered = None if senders.ignored else senders.ids
     if senders.failure is not None:

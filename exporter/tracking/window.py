@@ -6,7 +6,7 @@ save, `saved`, `snapshot`, publish; one thread at a time.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from exporter.tracking.channels import Channels
 from exporter.tracking.conversions import Conversions
 from exporter.tracking.freshness import Freshness
 from exporter.tracking.groups import Coverage
+from exporter.tracking.known_starts import KnownStarts
 from exporter.tracking.label_limits import LabelLimits
 from exporter.tracking.model import ARCHIVE_SECONDS, AccountRecord, Changes
 from exporter.tracking.proven import ProvenStarts
@@ -25,14 +26,12 @@ from exporter.tracking.still_sending import StillSending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from collections.abc import Set as AbstractSet
 
     from exporter.api.model import Conversion, MessageStats, Page, R, Row
     from exporter.collect.model import Collected
     from exporter.tracking.model import (
         AccountSnapshot,
         CampaignRecord,
-        ConversionsRecord,
         Key,
         Moment,
         SavedAccount,
@@ -56,7 +55,7 @@ class Merged:
 
 
 class Window:
-    """All that is known of one account.
+    """All that is known of one account; `known` is what to plan polls with.
 
     Without `saved` a new state begins at `now`; with it, everything goes on from there, holds begin anew, and
     `snapshot` has the data at once.
@@ -85,6 +84,7 @@ class Window:
         )
         self._channels = Channels(() if saved is None else saved.channels)
         self._conversions = Conversions(() if saved is None else saved.conversions, self._still_sending)
+        self.known = KnownStarts(self._campaigns, self._conversions, self._still_sending, settings.window)
         self._forget_excess(record.overflowed)
         self._snapshots = SnapshotMaker(
             account,
@@ -244,58 +244,6 @@ class Window:
         return Merged(
             tally.new, tally.found, tally.changed, tally.gone, tally.released, staleness=before != self._stale
         )
-
-    # What the poller plans with
-
-    def old_campaigns(self, wall: float) -> frozenset[int]:
-        """Return the tracked campaigns that started before the window: they must be read by their ids."""
-        first = wall - self.settings.window
-        return frozenset(
-            key[0]
-            for records in (self._campaigns.records, self._conversions.records)
-            for key, record in records.items()
-            if key[0] in self._still_sending.times and max(record.starts) < first
-        )
-
-    def moved(
-        self, resource: str, rows: Iterable[Row], loaded: Iterable[CampaignRecord] = ()
-    ) -> frozenset[int]:
-        """Return the campaigns of which `rows` have a start that isn't the one known so far.
-
-        Their start was changed, maybe while they were being read: under both starts they would count twice.
-        Who reads them again by their ids gets them once. `loaded` as for `merge_statistics`.
-        """
-        archive = {record.key: record for record in loaded}
-        seen: dict[Key, set[float]] = defaultdict(set)
-        for row in rows:
-            seen[row.campaign_id, row.channel].add(row.start)
-        moved = set()
-        for key, starts in seen.items():
-            record: CampaignRecord | ConversionsRecord | None = self._conversions.records.get(key)
-            if resource == STATISTICS:
-                record = self._campaigns.known(key) or archive.get(key)
-            known = set() if record is None else set(record.starts)
-            if len(starts | known) > 1 and not starts <= known:
-                moved.add(key[0])
-        return frozenset(moved)
-
-    def starts(self, resource: str, ids: AbstractSet[int]) -> set[float]:
-        """Return all starts that are known of some campaigns."""
-        records: Mapping[Key, CampaignRecord | ConversionsRecord] = self._conversions.records
-        if resource == STATISTICS:
-            records = self._campaigns.records
-        return {start for key, record in records.items() if key[0] in ids for start in record.starts}
-
-    def known_rows(self, resource: str) -> list[tuple[int, str, float, int]]:
-        """Return where rows are known to be: campaign, channel, start, and how many."""
-        records: Mapping[Key, CampaignRecord | ConversionsRecord] = self._conversions.records
-        if resource == STATISTICS:
-            records = self._campaigns.records
-        counts: Counter[tuple[int, str, float]] = Counter()
-        for key, record in records.items():
-            for group in record.groups:
-                counts[*key, group.start] += group.rows
-        return [(*place, rows) for place, rows in counts.items()]
 
     def last_success(self, resource: str) -> float | None:
         """Return when a poll of the resource last succeeded, before a restart maybe; None: never."""

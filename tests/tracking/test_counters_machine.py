@@ -441,10 +441,10 @@ class Machine(RuleBasedStateMachine):
         discovered = None
         if old and data.draw(st.booleans()):
             discovered = frozenset(data.draw(st.sets(st.sampled_from(sorted(old)), min_size=1)))
-        ids = self.window.old_campaigns(self.now) | (discovered or frozenset())
+        ids = self.window.known.old_campaigns(self.now) | (discovered or frozenset())
         rows, _ = self.answer(data, span, ids)
         archive = self.state.load_campaigns("a", URL, self.window.unknown(rows))
-        moved = self.window.moved("statistics", rows, archive)
+        moved = self.window.known.moved("statistics", rows, archive)
         rows, partial = self.answer(data, span, ids | moved)
         collected = Collected(
             tuple(data.draw(st.permutations(rows))), frozenset(partial), (span,), ids | moved, bool(partial)

@@ -262,9 +262,9 @@ def test_campaign_read_by_id_is_replaced_whole() -> None:
 def test_a_start_that_moved_is_noticed() -> None:
     """A known campaign that comes with another start would count twice if both were kept."""
     target = polled(row(1, 100), row(2, 100))
-    assert frozenset() == target.moved("statistics", [row(1, 101), row(2, 101)])
-    assert {1} == target.moved("statistics", [row(1, 101, start=NOW - 200), row(2, 101)])
-    assert {7} == target.moved("statistics", [row(7, 1), row(7, 1, start=NOW - 200)])
+    assert frozenset() == target.known.moved("statistics", [row(1, 101), row(2, 101)])
+    assert {1} == target.known.moved("statistics", [row(1, 101, start=NOW - 200), row(2, 101)])
+    assert {7} == target.known.moved("statistics", [row(7, 1), row(7, 1, start=NOW - 200)])
 
 
 def test_a_start_that_moved_while_the_campaign_was_away_is_noticed() -> None:
@@ -272,11 +272,11 @@ def test_a_start_that_moved_while_the_campaign_was_away_is_noticed() -> None:
     target = polled(row(1, 100))
     poll(target, now=NOW + 15 * DAY)
     back = [row(1, 101, start=NOW + 15 * DAY)]
-    assert {1} == target.moved("statistics", back)
+    assert {1} == target.known.moved("statistics", back)
     changes = target.changes(at(NOW))
     target.saved(changes, at(NOW))
-    assert {1} == target.moved("statistics", back, changes.campaigns)
-    assert frozenset() == target.moved("statistics", [row(1, 100)], changes.campaigns)
+    assert {1} == target.known.moved("statistics", back, changes.campaigns)
+    assert frozenset() == target.known.moved("statistics", [row(1, 100)], changes.campaigns)
 
 
 def test_a_moved_start_with_counts_that_go_on_is_the_same_campaign() -> None:
@@ -486,12 +486,12 @@ def test_still_sending_campaign_stays_until_undiscovered_for_a_window() -> None:
     """A campaign older than the window is tracked by its discovery, and is to be read by its id."""
     target = polled()
     poll(target, row(1, 10, start=NOW - 90 * DAY), now=NOW, discovered=frozenset({1}))
-    assert frozenset({1}) == target.old_campaigns(NOW)
+    assert frozenset({1}) == target.known.old_campaigns(NOW)
     poll(target, now=NOW + 14 * DAY - 1)
     assert {1: 10} == sent(target.snapshot())
     poll(target, now=NOW + 14 * DAY)
     assert {} == sent(target.snapshot())
-    assert frozenset() == target.old_campaigns(NOW + 14 * DAY)
+    assert frozenset() == target.known.old_campaigns(NOW + 14 * DAY)
 
 
 def test_old_rows_that_nobody_discovered_are_left_out() -> None:
