@@ -38,7 +38,7 @@ def statistics(config: PollConfig) -> Resource[MessageStats]:
         intervals.append(config.still_sending.every)
         read = partial(_read_still_sending, config.still_sending)
         jobs.append(Job("still sending", read, config.still_sending.every))
-    jobs.append(Job("moved campaigns", MovedCampaigns(_archived)))
+    jobs.append(Job("moved campaigns", MovedCampaigns(lambda store, rows: _archived(store, rows) or ())))
     return Resource(
         name=STATISTICS,
         parse=parse.statistics_reader(),
@@ -70,7 +70,7 @@ def _read_still_sending(
     return not senders.goes_on
 
 
-def _archived(store: AccountStore, rows: Iterable[Row]) -> list[CampaignRecord]:
+def _archived(store: AccountStore, rows: Iterable[Row]) -> list[CampaignRecord] | None:
     return store.archived(store.window.unknown(rows))
 
 

@@ -65,13 +65,13 @@ class AccountStore:
         self._succeeded()
         return saved
 
-    def archived(self, keys: Iterable[tuple[int, str]]) -> list[CampaignRecord]:
-        """Return what was saved of these campaigns and channels when they left the window."""
+    def archived(self, keys: Iterable[tuple[int, str]]) -> list[CampaignRecord] | None:
+        """Return what was saved of these campaigns and channels when they left the window; None: unreadable."""
         try:
             return self._state.load_campaigns(self._account, self._base_url, keys)
         except StateError as error:
             log.warning("archive not read", extra=fields(account=self._account, error=str(error)))
-            return []
+            return None
 
     def save(self, notes: Mapping[str, str], now: Moment) -> None:
         """Save what has changed, with `notes` by key; hold the lock."""

@@ -39,9 +39,10 @@ MOST_GONE: Final = 10
 class ReadContext:
     """How rows were read, at the time `wall`.
 
-    `partial` are the groups of which rows may be missing; `proven` the starts that had been read whole before;
-    `absent` the tracked campaigns, by their id, that should have been among the rows and were not. First values
-    are held at 0 until `hold_until` (steady seconds; None: not held).
+    `partial` are the groups of which rows may be missing; `proven` the starts that had been read whole before:
+    an unknown campaign is new if it started in them, and from `new_from` on. `absent` are the tracked
+    campaigns, by their id, that should have been among the rows and were not. First values are held at 0 until
+    `hold_until` (steady seconds; None: not held).
     """
 
     wall: float
@@ -49,6 +50,7 @@ class ReadContext:
     partial: AbstractSet[object]
     succeeded: bool
     proven: ProvenStarts
+    new_from: float
     absent: Mapping[int, Sequence[CampaignRecord]]
     hold_until: float | None
 
@@ -170,7 +172,9 @@ class Campaigns:
         tally: Tally,
     ) -> Step | None:
         is_tracked = key in self.records
-        is_new = before is None and all(group.start in context.proven for group in read.groups)
+        is_new = before is None and all(
+            group.start in context.proven and group.start >= context.new_from for group in read.groups
+        )
         if before is not None and not is_tracked:
             before = _hold_anew(before, context.hold_until)
         groups = read.groups if read.past is None else (*read.groups, read.past)

@@ -6,6 +6,7 @@ save, `saved`, `snapshot`, publish; one thread at a time.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -131,11 +132,12 @@ class Window:
         now: Moment,
         succeeded: bool,
         discovered: frozenset[int] | None = None,
-        loaded: Iterable[CampaignRecord] = (),
+        loaded: Iterable[CampaignRecord] | None = (),
     ) -> Merged:
         """Merge what a poll of the statistics read, be it all it wanted (`succeeded`) or not.
 
-        `discovered` are the campaigns that it found still sending (None: it didn't look).
+        `discovered` are the campaigns that it found still sending (None: it didn't look). `loaded` None: the
+        archive can't be read now, so older campaigns may be in it, and aren't new.
         """
         tally = Tally()
         self._release(now, tally, recovers=succeeded)
@@ -151,10 +153,11 @@ class Window:
             partial=collected.partial,
             succeeded=succeeded,
             proven=self._proven,
+            new_from=-math.inf if loaded is not None else now.wall - self.settings.window,
             absent=self._campaigns.absent(by_campaign.keys(), coverage),
             hold_until=self._hold_until(now),
         )
-        archive = {record.key: record for record in loaded}
+        archive = {record.key: record for record in loaded or ()}
         for key, rows in by_campaign.items():
             step = self._campaigns.merge(rows, archive.get(key), context, tally)
             if step is not None:

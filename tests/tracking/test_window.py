@@ -40,7 +40,7 @@ def poll(
     ranges: tuple[TimeRange, ...] = EVERYTHING,
     ids: frozenset[int] = frozenset(),
     discovered: frozenset[int] | None = None,
-    loaded: tuple[CampaignRecord, ...] = (),
+    loaded: tuple[CampaignRecord, ...] | None = (),
 ) -> Merged:
     """Merge a poll of everything, unless told otherwise."""
     collected = Collected(rows, partial, ranges, ids)
@@ -451,6 +451,19 @@ def test_returning_campaign_needs_no_archive_before_it_is_saved() -> None:
     poll(target, row(1, 25), now=NOW + 15 * DAY + 60, ids=discovered, discovered=discovered)
     snapshot = target.snapshot()
     assert ({1: 25}, {"email": 15}) == (sent(snapshot), channel_sent(snapshot))
+
+
+def test_returning_campaign_is_not_new_while_the_archive_cant_be_read() -> None:
+    """It may have been counted before; one that started within the window was not, and is new all the same."""
+    target = polled()
+    poll(target, row(1, 500, start=NOW + 100), now=NOW + 200)
+    back = NOW + 16 * DAY
+    poll(target, now=back - 300)
+    target.saved(target.changes(at(back)), at(back))
+    rows = row(1, 510, start=NOW + 100), row(2, 7, start=back - 100)
+    merged = poll(target, *rows, now=back, discovered=frozenset({1}), loaded=None)
+    target.tick(at(back + 60))
+    assert (1, {"email": 507}) == (merged.new, channel_sent(target.snapshot()))
 
 
 def test_new_channel_of_a_known_campaign_is_held_at_zero() -> None:
