@@ -25,8 +25,9 @@ LARGEST: Final = 2**53
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})", re.ASCII)
 _INTEGER: Final = re.compile(r"\+?\d{1,1000}(?:\.0*)?", re.ASCII)
+# Digits beyond microseconds are dropped: a float would round .9999999 up to the next second.
 _TIME: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?",
+    r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,6})\d{0,3})?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
 _NO_TIME: Final = re.compile(r"[+-]?infinity|(?:0000|0001|9999)-\d\d-\d\d.*|", re.IGNORECASE | re.ASCII)
