@@ -171,9 +171,14 @@ def _as_file(path: Path | None, text: str | None) -> Iterator[str]:
     if path is not None:
         yield str(path)
         return
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:  # readable by the owner only
-        file.write(text or "")
-        file.flush()
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.NamedTemporaryFile(buffering=0))  # readable by the owner only
+            file.write((text or "").encode())
+        except OSError as error:
+            why = f"what it holds can't be put into a temporary file: {error.strerror}"
+            remedy = "set TMPDIR to a folder with space that the exporter may write, or name files"
+            raise ConfigError([f"{_SECTION}: {why}; {remedy}"]) from error
         yield file.name
 
 

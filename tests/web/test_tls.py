@@ -30,6 +30,11 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def block(name: str, path: Path) -> str:
+    """Return what is in a file as a value of ``tls_server_config``."""
+    return f"  {name}: |\n" + "".join(f"    {line}\n" for line in path.read_text().splitlines())
+
+
 def test_context(certificates: tuple[Path, Certificate, Certificate]) -> None:
     """The context has the versions, curves and client verification of the file, and no session tickets."""
     folder, _, _ = certificates
@@ -49,15 +54,22 @@ def test_context(certificates: tuple[Path, Certificate, Certificate]) -> None:
 def test_inline_certificates(certificates: tuple[Path, Certificate, Certificate]) -> None:
     """Certificate, key and authority may stand in the file itself."""
     folder, signer, server = certificates
-
-    def block(name: str, path: Path) -> str:
-        return f"  {name}: |\n" + "".join(f"    {line}\n" for line in path.read_text().splitlines())
-
     text = block("cert", server.cert) + block("key", server.key) + block("client_ca", signer.cert)
     path = written(folder, f"tls_server_config:\n{text}  client_auth_type: RequireAndVerifyClientCert\n")
     loaded = load(path)
     assert 1 == len(build_context(loaded).get_ca_certs())
     assert "PRIVATE" not in repr(loaded)
+
+
+def test_inline_certificates_without_a_temporary_folder(
+    certificates: tuple[Path, Certificate, Certificate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be written is no fault of the certificate; the message says what to do."""
+    folder, _, server = certificates
+    path = written(folder, f"tls_server_config:\n{block('cert', server.cert)}{block('key', server.key)}")
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "gone"))
+    with pytest.raises(ConfigError, match=r"temporary file: No such file or directory; set TMPDIR to a folder"):
+        build_context(load(path))
 
 
 @pytest.mark.parametrize(
