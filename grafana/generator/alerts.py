@@ -197,7 +197,11 @@ last_over_time({active}[1d]) and on (account) account:intarget_data:missing""",
         + f" {ratio.noun} of "
         + _of_campaign(f"{messages}:max")
         + f" messages {ratio.verb} ("
-        + _of_campaign(f"campaign:intarget_{ratio.signal}:ratio", _PERCENT)
+        + _value(
+            f"{events}:max{{{_CAMPAIGN_MATCHERS}}} / {messages}:max{{{_CAMPAIGN_MATCHERS}}}",
+            f"{_CAMPAIGN_ARGUMENTS} {_CAMPAIGN_ARGUMENTS}",
+            _PERCENT,
+        )
         + ")"
         + recent
         + "."
@@ -217,53 +221,49 @@ last_over_time({active}[1d]) and on (account) account:intarget_data:missing""",
 
 
 def _spike(spike: Spike) -> Rule:
-    selector = f'{{signal="{spike.signal}"}}'
-    ratio, base = f"channel:intarget_spike:ratio{selector}", f"channel:intarget_spike_baseline:ratio{selector}"
+    def judged(window: str) -> str:
+        selector = f'{{signal="{spike.signal}", window="{window}"}}'
+        ratio, base = (f"channel:intarget_{name}:ratio{selector}" for name in ("spike", "spike_baseline"))
+        factor, floor = (
+            f'scalar(intarget:spike:{name}{{signal="{spike.signal}"}})' for name in ("factor", "floor")
+        )
+        return f"""\
+  {ratio}
+  and channel:intarget_spike:z{selector} > scalar(intarget:spike:z)
+  and {ratio} >= {factor} * {base}
+  and {ratio} - {base} >= {floor}"""
 
-    def of(record: str, form: str = "humanize") -> str:
-        return _of_channel(f"channel:intarget_{record}", form, f'signal="{spike.signal}"')
+    def of(record: str, window: str, form: str = "humanize") -> str:
+        return _of_channel(f"channel:intarget_{record}", form, f'signal="{spike.signal}"', f'window="{window}"')
 
-    hours = spike.window.replace("1h", "hour").replace("24h", "24 h")
+    windows = " or ".join(window for window, _ in spike.windows)
+    parts = "\n  or\n".join(judged(window) for window, _ in spike.windows)
     return _alert(
         spike.alert,
         severity="warning",
         signal=spike.signal,
-        expr=f"""\
-{ratio}
-and channel:intarget_spike:z > scalar(intarget:spike:z)
-and {ratio} >= on ({CHANNEL}) scalar(intarget:spike:factor{selector}) * {base}
-and {ratio} - {base} >= scalar(intarget:spike:floor{selector})
-and on ({CHANNEL}) channel:intarget_past:present""".replace("on (account, channel) scalar", "scalar"),
+        expr=f"max by ({CHANNEL}) (\n{parts}\n)\nand on ({CHANNEL}) channel:intarget_past:present",
         wait=spike.wait,
         keep="30m",
         summary=f"Of the {{{{ $labels.channel }}}} messages of account {{{{ $labels.account }}}} "
-        f"{{{{ $value | {_PERCENT} }}}} {spike.happened} in the last {hours}, far more than usual.",
+        f"{{{{ $value | {_PERCENT} }}}} {spike.happened} in the last "
+        + windows.replace("1h", "hour").replace("4h", "4 h").replace("6h", "6 h")
+        + ", far more than usual.",
         description="Over the week before, it was "
-        + of("spike_baseline:ratio", _PERCENT)
+        + of("spike_baseline:ratio", spike.windows[-1][0], _PERCENT)
         + ". The events are held against "
-        + of("spike:messages")
+        + " or ".join(of("spike:messages", window) for window, _ in spike.windows)
         + f" messages.\n{spike.advice}",
         dashboard=f"intarget-overview{_CHANNEL_VARIABLES}",
     )
 
 
 def _collapse() -> Rule:
-    parts = []
-    for collapse in signals.COLLAPSES:
-        window = collapse.window
-        parts.append(
-            f"""\
-channel:intarget_delivery:ratio_increase{window} < scalar(intarget:delivery:factor) * channel:intarget_delivery:ratio_increase7d
-and channel:intarget_messages_sent:increase{window} >= scalar(intarget:delivery:messages{{window="{window}"}})"""  # noqa: E501 (as in the file)
-        )
     return _alert(
         "InTargetDeliveryCollapse",
         severity="critical",
         signal="delivery",
-        expr="(\n"
-        + "\nor\n".join(f"  {part}".replace("\n", "\n  ") for part in parts)
-        + f"\n)\nand on ({CHANNEL}) "
-        "channel:intarget_past:present",
+        expr=f"channel:intarget_collapse:ratio and on ({CHANNEL}) channel:intarget_past:present",
         wait="30m",
         keep="30m",
         summary=f"Only {{{{ $value | {_PERCENT} }}}} of what account {{{{ $labels.account }}}} sends by "
@@ -276,7 +276,8 @@ and channel:intarget_messages_sent:increase{window} >= scalar(intarget:delivery:
         + _of_channel("channel:intarget_messages_sent:increase6h")
         + ".\nPause the channel's campaigns, then look at the provider's status and at the channel's "
         "settings in InTarget."
-        "\nEnds by itself when messages are delivered again, at the latest 6 h after.",
+        "\nEnds by itself some hours after messages are delivered again; it stays while next to nothing "
+        "is sent.",
         dashboard=f"intarget-overview{_CHANNEL_VARIABLES}",
         why="for 30m: delivery reports, of SMS above all, come some minutes after the message was sent. "
         "An hour with many "
@@ -314,10 +315,8 @@ def _sends_nothing() -> Rule:
         severity="info",
         signal="delivery",
         expr="""\
-(
-  time() - campaign:intarget_start:timestamp_seconds
-  > scalar(intarget:silence:seconds)
-) < 2 * 86400
+time() - (campaign:intarget_start:timestamp_seconds > time() - 2 * 86400)
+> scalar(intarget:silence:seconds)
 unless campaign:intarget_messages_sent:max > 0""",
         wait="10m",
         summary=f"Campaign {{{{ $labels.campaign_id }}}}{_campaign_name()} ({{{{ $labels.channel }}}}, account "
@@ -691,7 +690,13 @@ def text() -> str:
         ),
         Group(
             name="intarget-delivery",
-            rules=[_collapse(), _volume(), _sends_nothing(), _conversions_low()],
+            rules=[_collapse(), _volume()],
+        ),
+        Group(
+            name="intarget-campaign-info",
+            interval=signals.SLOW,
+            rules=[_sends_nothing(), _conversions_low()],
+            why="What campaigns don't do; nobody is woken by it.",
         ),
         Group(
             name="intarget-exporter",

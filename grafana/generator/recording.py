@@ -11,12 +11,11 @@ from typing import Final
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
 from grafana.generator import signals
 from grafana.generator.rules import Group, Rule, render
-from grafana.generator.signals import LIMITED, WINDOWS, LimitedRatio, Spike
+from grafana.generator.signals import LIMITED, WINDOWS, LimitedRatio, Recent, Spike
 
 CAMPAIGN: Final = "account, campaign_id, channel"
 CHANNEL: Final = "account, channel"
 CHANNEL_TOTAL: Final = "channel:intarget_messages_sent:max"
-RECURRING: Final = "campaign:intarget_recurring:messages"
 JUDGED_WINDOWS: Final = ("24h", "7d")
 _CAMPAIGN_FIELDS: Final = ("sent", "delivered", "bounced", "complaint")
 _CHANNEL_FIELDS: Final = (
@@ -59,15 +58,23 @@ Level `campaign`: labels account, campaign_id, channel. Over the campaign's life
   campaign:intarget_complaint:ratio          complaints / delivered
   campaign:intarget_bounce:wilson_lower      what the bounce ratio surely is at least (Wilson-Hilferty lower bound)
   campaign:intarget_complaint:wilson_lower   what the complaint ratio surely is at least
-  campaigns older than three days that send, by window (1h, 6h, 24h):
+  campaigns that recur: older than two days, and have sent something within four days:
+  campaign:intarget_messages_sent:recurring, campaign:intarget_messages_delivered:recurring,
+  campaign:intarget_messages_bounced:recurring, campaign:intarget_complaints:recurring   as :max
+  campaign:intarget_messages_sent:past, campaign:intarget_messages_delivered:past,
+  campaign:intarget_messages_bounced:past, campaign:intarget_complaints:past   four days ago, if it had paused since
+  campaign:intarget_recurring:young          when those started that are too young to be judged by their last hours
+  of the others, by window (bounces: 15m, 1h, 4h, 24h; complaints: 3h, 6h, 24h):
   campaign:intarget_messages_sent:recent, campaign:intarget_messages_delivered:recent   messages of the window
   campaign:intarget_messages_bounced:recent, campaign:intarget_complaints:recent        events of the window
   campaign:intarget_bounce:carried, campaign:intarget_complaint:carried   the events that older messages bring, as usual
   campaign:intarget_bounce:recent_lower, campaign:intarget_complaint:recent_lower   what the window's ratio surely is
-  campaign:intarget_recurring:messages       messages sent, unless it has sent none for 24 h or is younger than three days
-  campaigns that surely are over a limit, by signal (bounce, complaint) and severity (critical; warning: 60 % of it):
+  campaigns whose ratio is over the warning limit, whatever it proves, by signal (bounce, complaint):
+  campaign:intarget_likely:ratio, campaign:intarget_likely:events   the ratio, and its events
+  campaign:intarget_likely:lower             what the ratio surely is at least
+  campaigns that surely are over a limit, by signal and severity (critical; warning: 60 % of it):
   campaign:intarget_suspect:lower            the largest of the bounds
-  campaign:intarget_suspect:messages         its messages, as above
+  campaign:intarget_suspect:messages         its messages, as above; severity="any" has all of them
   campaign:intarget_suspect:start, campaign:intarget_suspect:stop   its start and stop, whatever the signal
   campaign:intarget_suspect:before           messages it had sent six hours ago
   campaign:intarget_active:lower             the same bound, while it sends or has just become suspect: what alerts fire on
@@ -114,13 +121,14 @@ by up to the double. Only where the state was lost it is used, and rounded.
   over all tracked campaigns of the channel, by conversion_event and conversion_period:
   channel:intarget_conversion:messages       messages delivered by the campaigns that have conversions
   channel:intarget_conversion:ratio          converted users / those
-  for spikes, by signal (bounce, complaint, unsubscribe, delivery; delivery is failed + rejected):
-  channel:intarget_spike:messages{signal}    the messages that could have brought the window's events
-  channel:intarget_spike:ratio{signal}       events of the window over those messages
-  channel:intarget_spike_baseline:ratio{signal}   events over messages of the week before that window
-  channel:intarget_spike:z{signal}           how many standard errors lie between them
+  for spikes, by signal (bounce, complaint, unsubscribe, delivery; delivery is failed + rejected) and window:
+  channel:intarget_spike:messages            the messages that could have brought the window's events
+  channel:intarget_spike:ratio               events of the window over those messages
+  channel:intarget_spike_baseline:ratio      events over messages of the week before that window
+  channel:intarget_spike:z                   how many standard errors lie between them
   channel:intarget_messages_sent:increase6h, channel:intarget_messages_delivered:increase6h,
-  channel:intarget_delivery:ratio_increase6h   for delivery collapses of small accounts
+  channel:intarget_unsubscribes:increase6h, channel:intarget_delivery:ratio_increase6h   as for the other windows
+  channel:intarget_collapse:ratio            delivered / sent, while that has collapsed
 
 Level `account`:
   account:intarget_window:start              where the exporter's window begins
@@ -393,17 +401,22 @@ def _campaign_ratios() -> list[Rule]:
     ]
 
 
-def _bound(ratio: LimitedRatio, *, first: bool) -> Rule:
+def lower_ratio(ratio: str, events: str) -> str:
+    """Return Wilson and Hilferty's lower bound of a campaign's ratio with so many events."""
     z = 'scalar(intarget:limit:z{level="campaign"})'
-    return Rule(
-        name=f"campaign:intarget_{ratio.signal}:wilson_lower",
-        expr=f"""\
-campaign:intarget_{ratio.signal}:ratio
+    return f"""\
+{ratio}
 * clamp_min(
   1 + {z} ^ 2 / 4
-  - (1 / (3 * sqrt({campaign(ratio.events)})) + {z} / 2) ^ 2,
+  - (1 / (3 * sqrt({events})) + {z} / 2) ^ 2,
   0
-) ^ 3""",
+) ^ 3"""
+
+
+def _bound(ratio: LimitedRatio, *, first: bool) -> Rule:
+    return Rule(
+        name=f"campaign:intarget_{ratio.signal}:wilson_lower",
+        expr=lower_ratio(f"campaign:intarget_{ratio.signal}:ratio", campaign(ratio.events)),
         why="Wilson and Hilferty's cube root: k (1 - 1/9k - z/(3 sqrt k))^3 is the lower bound of a "
         "Poisson mean of "
         "which k events were seen; here completed to a square, so that k is read only once. The textbook "
@@ -415,30 +428,89 @@ campaign:intarget_{ratio.signal}:ratio
     )
 
 
-def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
-    events, messages = campaign(ratio.events), campaign(ratio.messages)
-    labels = {"window": window}
-    before = int(window[:-1]) + int(ratio.late[:-1])
-    recent_messages = f'{campaign(ratio.messages, "recent")}{{window="{window}"}}'
-    recent_events = f'{campaign(ratio.events, "recent")}{{window="{window}"}}'
-    z = 'scalar(intarget:limit:z{level="campaign"})'
+def _recurring() -> list[Rule]:
+    sent, recurring = campaign("sent"), campaign("sent", "recurring")
+    pause, start = signals.RECURRING_PAUSE, "campaign:intarget_start:timestamp_seconds"
+
+    others = [field for field in _CAMPAIGN_FIELDS if field != "sent"]
+    return [
+        Rule(
+            name=recurring,
+            expr=f"""\
+{sent}
+unless {sent} == {sent} offset {pause}
+unless {start} > time() - {signals.RECURRING_KNOWN}""",
+            why="Campaigns that go on sending, so that what looks back reads few series. One that had sent "
+            "nothing for days was not among them, and stood where it had been.",
+        ),
+        *(
+            Rule(name=campaign(field, "recurring"), expr=f"{campaign(field)} and on ({CAMPAIGN}) {recurring}")
+            for field in others
+        ),
+        Rule(
+            name="campaign:intarget_recurring:young",
+            expr=f"({start} > time() - {signals.RECURRING_AFTER}) and on ({CAMPAIGN}) {recurring}",
+        ),
+    ]
+
+
+def _past(field: str) -> Rule:
+    recurring = campaign("sent", "recurring")
+    return Rule(
+        name=campaign(field, "past"),
+        expr=f"""\
+({campaign(field)} offset {signals.RECURRING_PAUSE} and on ({CAMPAIGN}) {recurring})
+unless on ({CAMPAIGN}) {recurring} offset 49h""",
+    )
+
+
+def _before(field: str, ago: str) -> str:
+    """Return what recurring campaigns had counted so long ago."""
+    return f"({campaign(field, 'recurring')} offset {ago} or {campaign(field, 'past')})"
+
+
+def _carried(ratio: LimitedRatio, recent: Recent) -> str:
+    """Return how many messages' usual events the window has from messages that were sent before it."""
+    shares = [*(share for _, share in recent.carried), 0.0]
+    edges = [recent.window, *(ago for ago, _ in recent.carried)]
+    terms = [f"{shares[0]:g} * {_before(ratio.messages, edges[0])}"]
+    for ago, share, older in zip(edges[1:], shares[:-1], shares[1:], strict=True):
+        terms.append(f"- {share - older:.4g} * {_before(ratio.messages, ago)}")
+    return "\n".join(terms)
+
+
+def _recent(ratio: LimitedRatio, recent: Recent) -> list[Rule]:
+    labels = {"window": recent.window}
+    events, messages = campaign(ratio.events, "recurring"), campaign(ratio.messages, "recurring")
+    recent_messages = f'{campaign(ratio.messages, "recent")}{{window="{recent.window}"}}'
+    recent_events = f'{campaign(ratio.events, "recent")}{{window="{recent.window}"}}'
+    carried = f'campaign:intarget_{ratio.signal}:carried{{window="{recent.window}"}}'
+    z = 'scalar(intarget:limit:z{level="recent"})'
     return [
         Rule(
             name=campaign(ratio.messages, "recent"),
             labels=labels,
-            expr=f"(({messages} and on ({CAMPAIGN}) {RECURRING}) - {messages} offset {window}) > 0",
+            expr=f"""\
+(
+  ({messages} unless on ({CAMPAIGN}) campaign:intarget_recurring:young)
+  - {_before(ratio.messages, recent.window)}
+) > 0""",
         ),
         Rule(
             name=campaign(ratio.events, "recent"),
             labels=labels,
-            expr=f"({events} and on ({CAMPAIGN}) {recent_messages}) - {events} offset {window}",
+            expr=f"({events} and on ({CAMPAIGN}) {recent_messages}) - {_before(ratio.events, recent.window)}",
         ),
         Rule(
             name=f"campaign:intarget_{ratio.signal}:carried",
             labels=labels,
             expr=f"""\
-{ratio.carried[window]:g} * (campaign:intarget_{ratio.signal}:ratio and on ({CAMPAIGN}) {recent_messages})
-* (({messages} - on ({CAMPAIGN}) {recent_messages}) - {messages} offset {before}h)""",
+(({events} and on ({CAMPAIGN}) {recent_messages}) / {messages})
+* on ({CAMPAIGN}) (
+{_indent(_carried(ratio, recent))}
+  or on ({CAMPAIGN})
+  {recent_messages}
+)""",
         ),
         Rule(
             name=f"campaign:intarget_{ratio.signal}:recent_lower",
@@ -446,8 +518,7 @@ def _recent(ratio: LimitedRatio, window: str) -> list[Rule]:
             expr=f"""\
 (
 {_indent(lower_bound(recent_events, z))}
-  - on ({CAMPAIGN})
-  (campaign:intarget_{ratio.signal}:carried{{window="{window}"}} or on ({CAMPAIGN}) 0 * {recent_events})
+  - on ({CAMPAIGN}) {carried}
 )
 / on ({CAMPAIGN}) {recent_messages}""",
         ),
@@ -458,6 +529,30 @@ def _matchers(ratio: LimitedRatio, severity: str) -> str:
     return f'{{signal="{ratio.signal}", severity="{severity}"}}'
 
 
+def _likely(ratio: LimitedRatio) -> list[Rule]:
+    labels = {"signal": ratio.signal}
+    warning = f"intarget:limit:ratio{_matchers(ratio, 'warning')}"
+    messages = campaign(ratio.messages)
+    likely = f'campaign:intarget_likely:ratio{{signal="{ratio.signal}"}}'
+    return [
+        Rule(
+            name="campaign:intarget_likely:ratio",
+            labels=labels,
+            expr=f"{campaign(ratio.events)} / ({messages} > 0) >= scalar(min({warning}))",
+        ),
+        Rule(
+            name="campaign:intarget_likely:events",
+            labels=labels,
+            expr=f"{campaign(ratio.events)} and on ({CAMPAIGN}) {likely}",
+        ),
+        Rule(
+            name="campaign:intarget_likely:lower",
+            labels=labels,
+            expr=lower_ratio(likely, f'campaign:intarget_likely:events{{signal="{ratio.signal}"}}'),
+        ),
+    ]
+
+
 def _suspect(ratio: LimitedRatio, severity: str) -> Rule:
     limit = f"on ({CHANNEL}) group_left () intarget:limit:ratio{_matchers(ratio, severity)}"
     return Rule(
@@ -465,7 +560,7 @@ def _suspect(ratio: LimitedRatio, severity: str) -> Rule:
         labels={"signal": ratio.signal, "severity": severity},
         expr=f"""\
 max by ({CAMPAIGN}) (
-  campaign:intarget_{ratio.signal}:wilson_lower >= {limit}
+  campaign:intarget_likely:lower{{signal="{ratio.signal}"}} >= {limit}
   or
   campaign:intarget_{ratio.signal}:recent_lower >= {limit}
 )""",
@@ -473,34 +568,58 @@ max by ({CAMPAIGN}) (
 
 
 def _suspects() -> list[Rule]:
-    def of_suspects(name: str, series: str) -> Rule:
+    def of_suspects(name: str, series: str, suspects: str) -> Rule:
         return Rule(
             name=f"campaign:intarget_suspect:{name}",
-            expr=f"max by ({CAMPAIGN}) ({series} and on ({CAMPAIGN}) campaign:intarget_suspect:lower)",
+            expr=f"max by ({CAMPAIGN}) ({series} and on ({CAMPAIGN}) {suspects})",
         )
 
+    suspects = "campaign:intarget_suspect:lower"
     return [
-        of_suspects("start", "campaign:intarget_start:timestamp_seconds"),
-        of_suspects("stop", "intarget_campaign_stop_timestamp_seconds"),
-        of_suspects("before", f"{campaign('sent')} offset {signals.NEWS}"),
+        of_suspects(
+            "start",
+            "campaign:intarget_start:timestamp_seconds",
+            f"({suspects} or campaign:intarget_likely:ratio)",
+        ),
+        of_suspects("stop", "intarget_campaign_stop_timestamp_seconds", suspects),
+        of_suspects("before", f"{campaign('sent')} offset {signals.NEWS}", suspects),
+        Rule(
+            name="account:intarget_window:start",
+            expr="time() - (max by (account) (intarget_window_seconds)"
+            " or 14 * 86400 * group by (account) (campaign:intarget_suspect:start))",
+        ),
     ]
 
 
-def _active(ratio: LimitedRatio, severity: str) -> list[Rule]:
-    labels = {"signal": ratio.signal, "severity": severity}
+def _counted(ratio: LimitedRatio) -> list[Rule]:
+    """Return the messages of suspects: once of all of them, then by severity."""
+    name, signal = "campaign:intarget_suspect:messages", f'signal="{ratio.signal}"'
+    return [
+        Rule(
+            name=name,
+            labels={"signal": ratio.signal, "severity": "any"},
+            expr=f"{campaign(ratio.messages)} and on ({CAMPAIGN}) campaign:intarget_suspect:lower{{{signal}}}",
+        ),
+        *(
+            Rule(
+                name=name,
+                labels={"signal": ratio.signal, "severity": severity},
+                expr=f'{name}{{{signal}, severity="any"}}'
+                f" and on ({CAMPAIGN}) campaign:intarget_suspect:lower{_matchers(ratio, severity)}",
+            )
+            for severity in ("critical", "warning")
+        ),
+    ]
+
+
+def _active(ratio: LimitedRatio, severity: str) -> Rule:
     lower = f"campaign:intarget_suspect:lower{_matchers(ratio, severity)}"
     messages = f"campaign:intarget_suspect:messages{_matchers(ratio, severity)}"
     start = "campaign:intarget_suspect:start"
-    return [
-        Rule(
-            name="campaign:intarget_suspect:messages",
-            labels=labels,
-            expr=f"{campaign(ratio.messages)} and on ({CAMPAIGN}) {lower}",
-        ),
-        Rule(
-            name="campaign:intarget_active:lower",
-            labels=labels,
-            expr=f"""\
+    return Rule(
+        name="campaign:intarget_active:lower",
+        labels={"signal": ratio.signal, "severity": severity},
+        expr=f"""\
 {lower}
 and on ({CAMPAIGN}) (
   ({messages} > min_over_time({messages}[{ratio.quiet_after}]))
@@ -513,13 +632,12 @@ and on ({CAMPAIGN}) (
     unless campaign:intarget_suspect:before
   )
 )""",
-        ),
-    ]
+    )
 
 
 def _excess(ratio: LimitedRatio) -> Rule:
-    limit = f'intarget:limit:ratio{{signal="{ratio.signal}", severity="critical"}}'
-    life = f"campaign:intarget_{ratio.signal}:ratio"
+    limit = f"on ({CHANNEL}) group_left () intarget:limit:ratio{_matchers(ratio, 'critical')}"
+    likely, of = (f'campaign:intarget_likely:{name}{{signal="{ratio.signal}"}}' for name in ("ratio", "events"))
     messages, events = campaign(ratio.messages, "recent"), campaign(ratio.events, "recent")
     window = '{window="24h"}'
     return Rule(
@@ -527,45 +645,24 @@ def _excess(ratio: LimitedRatio) -> Rule:
         labels={"signal": ratio.signal},
         expr=f"""\
 max by ({CAMPAIGN}) (
-  (({life} > on ({CHANNEL}) group_left () {limit}) - on ({CHANNEL}) group_left () {limit})
-  * {campaign(ratio.messages)}
-  unless campaign:intarget_start:timestamp_seconds < time() - 8 * 86400
+  (({likely} > {limit}) - {limit})
+  * on ({CAMPAIGN}) ({of} / {likely})
+  unless on ({CAMPAIGN}) campaign:intarget_suspect:start < time() - 8 * 86400
   or
-  ({events}{window} - {messages}{window} * on ({CHANNEL}) group_left () {limit}) > 0
+  ({events}{window} - {messages}{window} * {limit}) > 0
 )""",
     )
 
 
 def _campaigns() -> Group:
+    judged = [(ratio, severity) for ratio in LIMITED for severity in ("critical", "warning")]
     rules = [
         Rule(
             name="campaign:intarget_start:timestamp_seconds",
             expr=f"max by ({CAMPAIGN}) (intarget_campaign_start_timestamp_seconds)",
         ),
         *(_present(field) for field in _CAMPAIGN_FIELDS),
-        *_campaign_ratios(),
-        *(_bound(ratio, first=index == 0) for index, ratio in enumerate(LIMITED)),
-        *_suspicion(),
         *_judgement(),
-        *_conversions(),
-    ]
-    return Group(name="intarget-campaigns", rules=rules)
-
-
-def _suspicion() -> list[Rule]:
-    rules = [
-        Rule(
-            name="account:intarget_window:start",
-            expr="time() - (max by (account) (intarget_window_seconds)"
-            " or 14 * 86400 * group by (account) (campaign:intarget_start:timestamp_seconds))",
-            why="Campaigns that surely are over a limit: over their life, or, if they are older than "
-            "three days and send, "
-            "over the last hours, less the events that their earlier messages still bring as usual. An "
-            "alert fires "
-            "while such a campaign sends, and on news of one that has ended. A campaign that was unknown "
-            "before and "
-            "is older than the exporter's window is exported because it sends.",
-        ),
         Rule(
             name="account:intarget_data:missing",
             expr="""\
@@ -573,35 +670,49 @@ group by (account) (
   (group by (account) (present_over_time(intarget_up[1d])) unless on (account) intarget_up)
   or
   max by (account) (intarget_up) == 0
-  unless on (account) campaign:intarget_messages_sent:max
+  unless on (account) channel:intarget_tracked_messages:sum
 )""",
         ),
+        *_recurring(),
+        *(rule for ratio in LIMITED for recent in ratio.recent for rule in _recent(ratio, recent)),
+        *(rule for ratio in LIMITED for rule in _likely(ratio)),
+        *(_suspect(ratio, severity) for ratio, severity in judged),
+        *_suspects(),
+        *(rule for ratio in LIMITED for rule in _counted(ratio)),
+        *(_active(ratio, severity) for ratio, severity in judged),
+        *(_excess(ratio) for ratio in LIMITED),
     ]
-    rules.append(
-        Rule(
-            name=RECURRING,
-            expr=f"{campaign('sent')}\n"
-            f"unless {campaign('sent')} == {campaign('sent')} offset 24h\n"
-            f"unless campaign:intarget_start:timestamp_seconds > time() - {signals.RECURRING_AFTER}",
-        )
+    return Group(
+        name="intarget-campaigns",
+        rules=rules,
+        why="Campaigns that surely are over a limit: over their life, or, if they are older than four days and "
+        "send, over the last hours, less the events that their earlier messages still bring as usual. An alert "
+        "fires while such a campaign sends, and on news of one that has ended. A campaign that was unknown "
+        "before and is older than the exporter's window is exported because it sends.",
     )
-    rules += [rule for ratio in LIMITED for window in ratio.carried for rule in _recent(ratio, window)]
-    judged = [(ratio, severity) for ratio in LIMITED for severity in ("critical", "warning")]
-    rules += [_suspect(ratio, severity) for ratio, severity in judged]
-    rules += _suspects()
-    rules += [rule for ratio, severity in judged for rule in _active(ratio, severity)]
-    rules += [_excess(ratio) for ratio in LIMITED]
-    return rules
+
+
+def _ratios() -> Group:
+    return Group(
+        name="intarget-ratios",
+        interval=signals.SLOW,
+        rules=[
+            *_campaign_ratios(),
+            *(_past(field) for field in _CAMPAIGN_FIELDS),
+            *(_bound(ratio, first=index == 0) for index, ratio in enumerate(LIMITED)),
+        ],
+        why="What only dashboards show of every campaign, and what campaigns had counted before they paused.",
+    )
 
 
 # Conversions
 
 
-def _conversions() -> list[Rule]:
+def _conversions() -> Group:
     key = "account, channel, conversion_event, conversion_period"
     users = f"max by ({CAMPAIGN}, conversion_event, conversion_period) (intarget_campaign_converted_users)"
     delivered = campaign("delivered")
-    return [
+    rules = [
         Rule(
             name="campaign:intarget_conversion:ratio",
             expr=f"{users}\n/ on ({CAMPAIGN}) group_left ()\n({delivered} > 0)",
@@ -675,14 +786,17 @@ campaign:intarget_conversion:ratio
 intarget:conversion_period:seconds""",
         ),
     ]
+    return Group(
+        name="intarget-conversions", interval=signals.SLOW, rules=rules, why="InTarget tells them rarely."
+    )
 
 
 # Spikes and silence
 
 
-def _spike(spike: Spike) -> list[Rule]:
-    hours = int(spike.window[:-1])
-    labels = {"signal": spike.signal}
+def _spike(spike: Spike, window: str, memory: str) -> list[Rule]:
+    hours = int(window[:-1])
+    labels = {"signal": spike.signal, "window": window}
     failures = len(spike.events) > 1
 
     def events(window: str) -> str:
@@ -693,13 +807,13 @@ def _spike(spike: Spike) -> list[Rule]:
         return f"({sent} + {events(window)})" if failures else sent
 
     week = f"{messages('7d')} / {168 // hours}"
-    now = f'channel:intarget_spike:messages{{signal="{spike.signal}"}}'
-    before_events = f"{events('7d')} - {events(spike.window)}"
-    before_messages = f"({messages('7d')} - {messages(spike.window)} > 0)"
+    now = f'channel:intarget_spike:messages{{signal="{spike.signal}", window="{window}"}}'
+    before_events = f"{events('7d')} - {events(window)}"
+    before_messages = f"({messages('7d')} - {messages(window)} > 0)"
     share = f"({now} / on ({CHANNEL}) {before_messages})"
-    most = f"max_over_time({channel(spike.messages, f'increase{spike.window}')}[{spike.memory}])"
+    most = f"max_over_time({channel(spike.messages, f'increase{window}')}[{memory}])"
     if failures:
-        most = f"({most} + {events(spike.window)})"
+        most = f"({most} + {events(window)})"
     return [
         Rule(
             name="channel:intarget_spike:messages",
@@ -709,7 +823,7 @@ def _spike(spike: Spike) -> list[Rule]:
         Rule(
             name="channel:intarget_spike:ratio",
             labels=labels,
-            expr=f"{events(spike.window)} / on ({CHANNEL}) {now}",
+            expr=f"{events(window)} / on ({CHANNEL}) {now}",
         ),
         Rule(
             name="channel:intarget_spike_baseline:ratio",
@@ -721,7 +835,7 @@ def _spike(spike: Spike) -> list[Rule]:
             labels=labels,
             expr=f"""\
 2 * (
-  sqrt({events(spike.window)} + 0.375)
+  sqrt({events(window)} + 0.375)
   -
   sqrt(
     {share}
@@ -742,25 +856,48 @@ sqrt(1 + {share})""",
     ]
 
 
-def _spikes() -> Group:
-    rules = [rule for spike in signals.SPIKES for rule in _spike(spike)]
-    for window in sorted({collapse.window for collapse in signals.COLLAPSES} - set(WINDOWS)):
-        rules += [_increase(field, window) for field in ("sent", "delivered")]
-        rules.append(
-            Rule(
-                name=f"channel:intarget_delivery:ratio_increase{window}",
-                expr=f"{channel('delivered', f'increase{window}')}"
-                f" / ({channel('sent', f'increase{window}')} > 0)",
-            )
+def _collapse() -> Rule:
+    low, known = [], []
+    usual = "scalar(intarget:delivery:factor) * channel:intarget_delivery:ratio_increase7d"
+    for collapse in signals.COLLAPSES:
+        window = collapse.window
+        enough = (
+            f'{channel("sent", f"increase{window}")} >= scalar(intarget:delivery:messages{{window="{window}"}})'
         )
+        low.append(f"channel:intarget_delivery:ratio_increase{window} < {usual}\nand {enough}")
+        known.append(enough)
+    name = "channel:intarget_collapse:ratio"
+    unless = "".join(f"\nunless on ({CHANNEL}) {enough}" for enough in known)
+    return Rule(
+        name=name,
+        expr=f"max by ({CHANNEL}) (\n"
+        + _indent("\nor\n".join([*low, f"last_over_time({name}[15m]){unless}"]))
+        + "\n)",
+        why="Far less is delivered than in the week. While too little is sent to tell, it stays as it was.",
+    )
+
+
+def _spikes() -> Group:
+    rules = [
+        _increase(field, "6h")
+        for field in ("sent", "delivered", *(s.events[0] for s in signals.SPIKES if "6h" in dict(s.windows)))
+    ]
+    rules.append(
+        Rule(
+            name="channel:intarget_delivery:ratio_increase6h",
+            expr=f"{channel('delivered', 'increase6h')} / ({channel('sent', 'increase6h')} > 0)",
+        )
+    )
+    rules += [rule for spike in signals.SPIKES for window in spike.windows for rule in _spike(spike, *window)]
+    rules.append(_collapse())
     return Group(
         name="intarget-spikes",
         rules=rules,
         why="The last hours against the week before them. Bounces and failures come soon after their "
         "message, so the "
         "last hour's are held against the busiest hour of the last three; complaints and unsubscribes "
-        "come for days, so "
-        "those of 24 h are held against the busiest 24 h of the last days. Never less than the week's average.",
+        "come for days, so theirs are held against the busiest such window of the last days. Never less than "
+        "the week's average.",
     )
 
 
@@ -809,4 +946,4 @@ and on ({CHANNEL}) {pause} offset {signals.SILENCE_HISTORY}"""
 
 def text() -> str:
     """Return recording.yaml."""
-    return render(_HEADER, [_channels(), _campaigns(), _spikes()])
+    return render(_HEADER, [_channels(), _campaigns(), _ratios(), _conversions(), _spikes()])

@@ -30,13 +30,25 @@ LINKS: Final = Links(grafana="http://localhost:3000", runbook="runbook.md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """A window over which a campaign that recurs is judged.
+
+    `carried` is which share of its usual events messages bring within the window that were sent before it:
+    those that were sent until so long ago, and after what stands before; older ones bring none to speak of.
+    The shares are the larger ones of the delays that the replay assumes.
+    """
+
+    window: str
+    carried: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitedRatio:
     """A ratio that InTarget limits, and how it is judged.
 
     `events` / `messages` are fields of the API. `late` is how long events may come after
-    the message that caused them: messages count that much longer than events. `carried` is the share of a
-    campaign's usual events that its earlier messages still bring, by the window over which it is judged
-    once it is older than `RECURRING_AFTER`. `quiet_after` is how long a
+    the message that caused them: messages count that much longer than events. `recent` are the windows over
+    which a campaign is judged once it is older than `RECURRING_AFTER`. `quiet_after` is how long a
     campaign may have neither sent nor had an event until its alert ends.
     """
 
@@ -49,7 +61,7 @@ class LimitedRatio:
     noun: str
     least_messages: int
     late: str
-    carried: dict[str, float]
+    recent: tuple[Recent, ...]
     quiet_after: str
     advice: str
     account_advice: str
@@ -70,7 +82,12 @@ BOUNCE: Final = LimitedRatio(
     noun="bounces",
     least_messages=100,
     late="24h",
-    carried={"1h": 0.05, "6h": 0.1, "24h": 0.2},
+    recent=(
+        Recent(window="15m", carried=(("30m", 0.95), ("60m", 0.15), ("6h", 0.015))),
+        Recent(window="1h", carried=(("90m", 1.0), ("6h", 0.07))),
+        Recent(window="4h", carried=(("5h", 1.0), ("24h", 0.085))),
+        Recent(window="24h", carried=(("25h", 1.0),)),
+    ),
     quiet_after="12h",
     advice="drop the addresses that bounced, and find out where the list came from",
     account_advice="Drop the addresses that bounced, and find out where the lists came from.",
@@ -85,7 +102,11 @@ COMPLAINT: Final = LimitedRatio(
     noun="complaints",
     least_messages=1000,
     late="72h",
-    carried={"1h": 0.2, "6h": 0.7, "24h": 1.0},
+    recent=(
+        Recent(window="3h", carried=(("6h", 0.45), ("24h", 0.25), ("48h", 0.03))),
+        Recent(window="6h", carried=(("12h", 0.7), ("24h", 0.22), ("48h", 0.07))),
+        Recent(window="24h", carried=(("30h", 1.0), ("48h", 0.44))),
+    ),
     quiet_after="12h",
     advice="check who was written to and whether they had agreed",
     account_advice="Check who was written to, whether they had agreed, and whether the unsubscribe link works.",
@@ -100,12 +121,19 @@ class Certainty:
     """Standard errors between a ratio and its lower bound, by what is judged."""
 
     campaign: float
+    recent: float
     account: float
 
 
-CERTAINTY: Final = Certainty(campaign=3.1, account=2.0)
-RECURRING_AFTER: Final = 3 * 86400
+CERTAINTY: Final = Certainty(campaign=3.1, recent=2.8, account=2.0)
+SLOW: Final = "3m"
+"""How often that is evaluated which no page waits for; Prometheus takes a sample for current for 5 minutes."""
+RECURRING_AFTER: Final = 4 * 86400
 """Seconds after which a campaign that still sends is judged by its last hours too."""
+RECURRING_KNOWN: Final = 2 * 86400
+"""Seconds after which it is recorded for that: windows and what they carry reach two days back."""
+RECURRING_PAUSE: Final = "4d"
+"""A campaign that has sent nothing for so long recurs no more, until it sends again."""
 NEWS: Final = "6h"
 """For how long an alert speaks of a campaign that sends no more, but has only now proven bad."""
 AFTERMATH: Final = "1d"
@@ -116,14 +144,17 @@ LEAST_EVENTS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spike:
-    """A change against the channel's own week: how many times the usual, and how much more, surely."""
+    """A change against the channel's own week: how many times the usual, and how much more, surely.
+
+    `windows` are those that are looked at, each with its memory: the events of a window are held against the
+    most messages that it had within that time.
+    """
 
     alert: str
     signal: str
     events: tuple[str, ...]
     messages: str
-    window: str
-    memory: str
+    windows: tuple[tuple[str, str], ...]
     factor: float
     floor: float
     wait: str | None
@@ -137,8 +168,7 @@ SPIKES: Final = (
         signal="bounce",
         events=("bounced",),
         messages="sent",
-        window="1h",
-        memory="2h",
+        windows=(("1h", "2h"),),
         factor=3,
         floor=0.02,
         wait="5m",
@@ -151,8 +181,7 @@ SPIKES: Final = (
         signal="complaint",
         events=("complaint",),
         messages="delivered",
-        window="24h",
-        memory="72h",
+        windows=(("24h", "72h"),),
         factor=3,
         floor=0.0002,
         wait=None,
@@ -164,10 +193,9 @@ SPIKES: Final = (
         signal="unsubscribe",
         events=("unsubscribed",),
         messages="delivered",
-        window="24h",
-        memory="72h",
-        factor=2.5,
-        floor=0.005,
+        windows=(("6h", "24h"), ("24h", "72h")),
+        factor=2,
+        floor=0.003,
         wait=None,
         happened="led to an unsubscribe",
         advice="Look at what was sent, to whom and how often in the last day.",
@@ -177,8 +205,7 @@ SPIKES: Final = (
         signal="delivery",
         events=("failed", "rejected"),
         messages="sent",
-        window="1h",
-        memory="2h",
+        windows=(("1h", "2h"),),
         factor=3,
         floor=0.03,
         wait="5m",
@@ -199,7 +226,7 @@ class Collapse:
 
 
 COLLAPSE_FACTOR: Final = 0.5
-COLLAPSES: Final = (Collapse(window="1h", messages=100), Collapse(window="6h", messages=100))
+COLLAPSES: Final = (Collapse(window="1h", messages=30), Collapse(window="6h", messages=30))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ def _values() -> list[Rule]:
 
 def _certainty() -> list[Rule]:
     z = signals.CERTAINTY
-    levels = (("campaign", z.campaign), ("account", z.account))
+    levels = (("campaign", z.campaign), ("recent", z.recent), ("account", z.account))
     rules = [
         Rule(
             name="intarget:limit:events",

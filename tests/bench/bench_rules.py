@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -21,13 +22,15 @@ from contextlib import contextmanager
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from exporter.exposition.catalogue import CAMPAIGN_COUNTERS, CHANNEL_COUNTERS
+from grafana.generator.recording import campaign as record_name
+from grafana.generator.signals import LIMITED, RECURRING_KNOWN
 from tests.rules.prometheus import Prometheus, import_openmetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 RULES = Path(__file__).parents[2] / "grafana" / "rules"
 CHANNELS = ("email", "sms", "push")
@@ -36,16 +39,24 @@ DAY = 86_400
 DEADLINE = 900
 REPETITIONS = 3
 """The least of so many counts: garbage is collected in one of them, whose it is not."""
-LOOKS = (1, 6, 24, 25, 30, 48, 73, 78, 96)
+LOOKS = (6, 96)
 """How many hours before now the rules look at campaigns."""
+RECURRING_LOOKS = sorted(
+    {
+        49.0,
+        *(
+            int(ago[:-1]) / {"m": 60, "h": 1}[ago[-1]]
+            for ratio in LIMITED
+            for recent in ratio.recent
+            for ago in (recent.window, *dict(recent.carried))
+        ),
+    }
+)
+"""The same, of campaigns that recur."""
 LATE = (0, 240, 480, 720, 960)
 """Seconds after it, as the evaluation takes place some minutes after the start."""
-RECORDED = {
-    "campaign:intarget_messages_sent:max": "sent",
-    "campaign:intarget_messages_delivered:max": "delivered",
-    "campaign:intarget_messages_bounced:max": "bounced",
-    "campaign:intarget_complaints:max": "complaint",
-}
+RECORDED = ("sent", "delivered", "bounced", "complaint")
+"""Fields that are recorded of campaigns."""
 PER_MINUTE = {
     "channel:intarget_messages_sent:max": 60,
     "channel:intarget_messages_sent:net": 60,
@@ -72,6 +83,11 @@ class Campaign:
         self._hourly = 10 if number < of // 10 or number % 20 == 0 else 0
         self._bad = 10 if number % 500 == 0 else 1
         self._now = now
+
+    @property
+    def recurs(self) -> bool:
+        """Whether it still sends after more than two days."""
+        return self._hourly > 0 and self._now - self.start > RECURRING_KNOWN
 
     def count(self, field: str, at: int) -> int:
         """Return a counter of the campaign at a time."""
@@ -103,18 +119,25 @@ def exposition(campaigns: list[Campaign], now: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _write_looks(
+    out: TextIO, operation: str, *, campaigns: list[Campaign], looks: Iterable[float], now: int
+) -> None:
+    """Write what was recorded of campaigns under names that end in `operation`, at the times of `looks`."""
+    times = [int(now - hours * 3600) + late for hours in sorted(looks, reverse=True) for late in LATE]
+    for field in RECORDED:
+        name = record_name(field, operation)
+        out.write(f"# TYPE {name} gauge\n")
+        for campaign in campaigns:
+            lines = ((campaign.count(field, at), at) for at in times if at >= campaign.start)
+            out.writelines(f"{name}{{{campaign.labels}}} {value} {at}\n" for value, at in lines)
+
+
 def write_history(path: Path, campaigns: list[Campaign], now: int) -> None:
     """Write what had been recorded until now, as OpenMetrics."""
     with path.open("w") as out:
-        for name, field in RECORDED.items():
-            out.write(f"# TYPE {name} gauge\n")
-            for campaign in campaigns:
-                times = [now - hours * 3600 + late for hours in sorted(LOOKS, reverse=True) for late in LATE]
-                out.writelines(
-                    f"{name}{{{campaign.labels}}} {campaign.count(field, at)} {at}\n"
-                    for at in times
-                    if at >= campaign.start
-                )
+        recurring = [campaign for campaign in campaigns if campaign.recurs]
+        _write_looks(out, "max", campaigns=campaigns, looks=LOOKS, now=now)
+        _write_looks(out, "recurring", campaigns=recurring, looks=RECURRING_LOOKS, now=now)
         for name, growth in PER_MINUTE.items():
             family, _, window = name.partition("{")
             for channel in CHANNELS:
@@ -156,7 +179,9 @@ def running(count: int, interval: int) -> Iterator[Prometheus]:
         write_history(folder / "history.om", campaigns, now)
         import_openmetrics(folder / "history.om", folder / "data")
         for file in ("limits.yaml", "recording.yaml", "alerts.yaml"):
-            text = (RULES / file).read_text().replace("interval: 1m", f"interval: {interval}s")
+            text = re.sub(
+                r"interval: (\d+)m", lambda m: f"interval: {int(m[1]) * interval}s", (RULES / file).read_text()
+            )
             (folder / file).write_text(text)
         with _serve(exposition(campaigns, now).encode()) as target:
             config = f"""
@@ -213,6 +238,14 @@ def costs(prometheus: Prometheus) -> dict[tuple[str, str, int], float]:
     return found
 
 
+def intervals() -> dict[str, int]:
+    """Return how many seconds lie between two evaluations of each group, as shipped."""
+    text = "".join((RULES / file).read_text() for file in ("limits.yaml", "recording.yaml", "alerts.yaml"))
+    return {
+        name: 60 * int(minutes) for name, minutes in re.findall(r"- name: (\S+)\n    interval: (\d+)m", text)
+    }
+
+
 def _memory(prometheus: Prometheus) -> float:
     """Return the most memory that it has had, in GB."""
     status = Path(f"/proc/{prometheus.pid}/status").read_text()
@@ -224,9 +257,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--campaigns", default="2000,5000,20000")
     parser.add_argument("--interval", type=int, default=30, help="of scrapes and evaluation, in seconds")
+    parser.add_argument("--top", type=int, default=10, help="how many of the dearest rules are listed")
     args = parser.parse_args()
     sizes = [int(size) for size in args.campaigns.split(",")]
-    totals = {}
+    totals, seconds_between = {}, intervals()
     for size in sizes:
         with running(size, args.interval) as prometheus:
             found = costs(prometheus)
@@ -235,10 +269,15 @@ def main() -> None:
         for (group, _, _), cost in found.items():
             groups[group] += cost
         totals[size] = sum(groups.values())
-        print(f"{size} campaigns: {totals[size]:.2f} s of processor time, {memory:.1f} GB", flush=True)
+        a_minute = sum(cost * 60 / seconds_between[group] for group, cost in groups.items())
+        print(
+            f"{size} campaigns: {totals[size]:.2f} s of processor time, {a_minute:.2f} s a minute, "
+            f"{memory:.1f} GB",
+            flush=True,
+        )
         for group, cost in groups.items():
-            print(f"  {group:22} {cost:6.2f} s")
-        for key in sorted(found, key=lambda key: -found[key])[:10]:
+            print(f"  {group:22} {cost:6.2f} s, every {seconds_between[group]} s")
+        for key in sorted(found, key=lambda key: -found[key])[: args.top]:
             print(f"    {key[1]:48} {found[key]:6.2f} s")
     if len(sizes) > 1:
         exponent = math.log(totals[sizes[-1]] / totals[sizes[0]]) / math.log(sizes[-1] / sizes[0])

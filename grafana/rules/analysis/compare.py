@@ -15,11 +15,14 @@ GROUPS: Final = (
     "limits",
     "channels",
     "campaigns",
+    "ratios",
+    "conversions",
     "spikes",
     "account",
     "campaign",
     "spike",
     "delivery",
+    "campaign-info",
     "exporter",
 )
 _CHANNEL: Final = 'account="a", channel="email"'

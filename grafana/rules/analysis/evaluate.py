@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from grafana.generator.signals import LimitedRatio, Spike
+    from grafana.generator.signals import LimitedRatio, Recent, Spike
     from grafana.rules.analysis.worlds import Campaign, World
 
     Series = NDArray[np.float64]
@@ -97,6 +97,26 @@ def episodes(held: Mask, wait: int, keep: int) -> Iterator[tuple[int, int]]:
 def _divide(events: Series, messages: Series) -> Series:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(messages > 0, events / messages, _NEVER))
+
+
+def _last(events: Mask) -> NDArray[np.int64]:
+    """Return the last step until now at which there was one; -1 before the first."""
+    return np.maximum.accumulate(np.where(events, np.arange(len(events)), -1))
+
+
+def _recent_bound(recent: Recent, events: Series, messages: Series) -> Series:
+    """Return what the ratio of a window surely is, less what earlier messages bring as usual."""
+    window = steps(recent.window)
+    before = earlier(messages, window)
+    among = messages - before
+    usual, carried, edge = _divide(events, messages), np.zeros(len(messages)), before
+    for ago, share in recent.carried:
+        older = earlier(messages, steps(ago))
+        carried = carried + share * (edge - older)
+        edge = older
+    carried = usual * np.where(np.isnan(carried), among, carried)
+    bound = lower_bound(events - earlier(events, window), signals.CERTAINTY.recent) - carried
+    return _divide(bound, np.nan_to_num(among))
 
 
 def totals(world: World) -> dict[str, Series]:
@@ -193,14 +213,10 @@ class Evaluation:
         bounds = [_divide(lower_bound(events, signals.CERTAINTY.campaign), messages)]
         recurring = now - campaign.start >= signals.RECURRING_AFTER // STEP
         recurs = sent[recurring].size > 0 and sent[-1] > sent[recurring][0]
-        for duration, share in ratio.carried.items() if recurs else ():
-            window = steps(duration)
-            before_events, before_messages = earlier(events, window), earlier(messages, window)
-            recent = messages - before_messages
-            older = before_messages - earlier(messages, window + steps(ratio.late))
-            carried = np.nan_to_num(share * _divide(events, messages) * older)
-            bound = lower_bound(events - before_events, signals.CERTAINTY.campaign) - carried
-            bounds.append(np.where(recurring & (recent > 0), _divide(bound, recent), _NEVER))
+        bounds += [
+            np.where(recurring, _recent_bound(recent, events, messages), _NEVER)
+            for recent in (ratio.recent if recurs else ())
+        ]
         lower = np.fmax.reduce(bounds)
         if not (lower >= ratio.warning).any():
             return
@@ -219,33 +235,41 @@ class Evaluation:
             )
 
     def _spike(self, spike: Spike) -> None:
+        held = np.zeros(self.world.steps, dtype=bool)
+        for window, memory in spike.windows:
+            held |= self._rises(spike, window, memory)
+        held[: 3 * DAY] = False
+        self._fire(spike.alert, "warning", spike.signal, held, wait=spike.wait, keep="30m")
+
+    def _rises(self, spike: Spike, window: str, memory: str) -> Mask:
         failures = len(spike.events) > 1
-        hours = int(spike.window[:-1])
+        hours = int(window[:-1])
 
         def messages(window: str) -> Series:
             sent = self._grown(spike.messages, window)
             return np.asarray(sent + self._grown(spike.events[0], window) if failures else sent)
 
-        events, week = self._grown(spike.events[0], spike.window), self._grown(spike.events[0], "7d")
-        most = running(self._grown(spike.messages, spike.window), steps(spike.memory))
+        events, week = self._grown(spike.events[0], window), self._grown(spike.events[0], "7d")
+        most = running(self._grown(spike.messages, window), steps(memory))
         if failures:
             most = most + events
         exposed = np.maximum(most, messages("7d") * hours / 168)
-        before, of = week - events, messages("7d") - messages(spike.window)
+        before, of = week - events, messages("7d") - messages(window)
         base, ratio = _divide(before, of), _divide(events, exposed)
         share = _divide(exposed, of)
         z = 2 * (np.sqrt(events + 0.375) - np.sqrt(share * (before + 0.375))) / np.sqrt(1 + share)
         held = (z > signals.SPIKE_Z) & (ratio >= spike.factor * base) & (ratio - base >= spike.floor)
-        held[: 3 * DAY] = False
-        self._fire(spike.alert, "warning", spike.signal, held, wait=spike.wait, keep="30m")
+        return np.asarray(held)
 
     def _collapse(self) -> None:
         usual = _divide(self._grown("delivered", "7d"), self._grown("sent", "7d"))
-        held = np.zeros(self.world.steps, dtype=bool)
+        low, known = np.zeros(self.world.steps, dtype=bool), np.zeros(self.world.steps, dtype=bool)
         for collapse in signals.COLLAPSES:
             sent = self._grown("sent", collapse.window)
             ratio = _divide(self._grown("delivered", collapse.window), sent)
-            held |= (ratio < signals.COLLAPSE_FACTOR * usual) & (sent >= collapse.messages)
+            known |= sent >= collapse.messages
+            low |= (ratio < signals.COLLAPSE_FACTOR * usual) & (sent >= collapse.messages)
+        held = _last(low) > _last(known & ~low)
         held[: 3 * DAY] = False
         self._fire("InTargetDeliveryCollapse", "critical", "delivery", held, wait="30m", keep="30m")
 
@@ -269,9 +293,7 @@ class Evaluation:
             alike &= (then > 0.3 * week) & (then < 3 * week)
         begins |= alike
         quiet = rhythm(signals.SILENCES[0].window) == 0
-        last_sent = np.maximum.accumulate(np.where(~quiet, np.arange(self.world.steps), -1))
-        last_begin = np.maximum.accumulate(np.where(begins, np.arange(self.world.steps), -1))
-        held = begins | (quiet & (last_begin > last_sent))
+        held = begins | (quiet & (_last(begins) > _last(~quiet)))
         self._fire("InTargetSendingStopped", "warning", "volume", held, wait=None, keep=None)
 
 

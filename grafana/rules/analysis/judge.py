@@ -87,6 +87,11 @@ def _bound_over(
     return None if at is None else at + campaign.first
 
 
+def _at(world: World, name: str, step: int) -> int:
+    """Return what all campaigns together have counted until a step."""
+    return sum(int(c.seen[name][step - c.first]) for c in world.campaigns if c.first <= step)
+
+
 def known(world: World) -> int | None:
     """Return the step at which a perfect observer knows it, who can tell bad messages from the others.
 
@@ -119,9 +124,7 @@ def known(world: World) -> int | None:
     seen = campaign.seen
     result = None
     if kind == "unsubscribes":
-        usual = sum(c.before["unsubscribed"] for c in world.campaigns) / sum(
-            c.before["delivered"] for c in world.campaigns
-        )
+        usual = _at(world, "unsubscribed", world.onset) / _at(world, "delivered", world.onset)
         limit = max(2.5 * usual, usual + 0.005)
         result = _bound_over(campaign, seen["unsubscribed"], seen["delivered"], limit)
     elif kind == "failures":

@@ -3,7 +3,7 @@
 Time is counted in steps of five minutes, the exporter's poll. A world has one account with one channel, e-mail:
 campaigns that recur with the hours of the day and the days of the week, bursts and drips of drawn sizes, rates
 that differ between accounts and between campaigns, and events that come after their message. Campaigns older
-than two days are read once an hour, as the exporter does.
+than two days are read once an hour, and those older than the window every 15 minutes, as the exporter does.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ WARM_UP: Final = 22 * DAY
 """Before this nothing is judged: the rules look back up to three weeks."""
 FIELDS: Final = ("sent", "delivered", "bounced", "complaint", "unsubscribed", "failed")
 _HOURLY_AFTER: Final = 2 * DAY
+_WINDOW: Final = 14 * DAY
+_STILL_SENDING_EVERY: Final = HOUR // 4
+_OLDEST: Final = -60 * DAY
 _MORNING, _EVENING, _WEEKEND = 7, 22, 5
 
 KINDS: Final = (
@@ -128,6 +131,8 @@ class Author:
         self.broken: tuple[int, float] | None = None
         """From which step on which share is delivered."""
         self.stopped = steps
+        self.decaying: tuple[str, NDArray[np.float64]] | None = None
+        """How the bounces of every list climb."""
 
     def rates(self) -> _Rates:
         """Return a campaign's rates: its account's, and its own deviation."""
@@ -158,6 +163,7 @@ class Author:
     ) -> Campaign:
         """Add a campaign that sends `sent` at each step; `bad` is a signal with its rate at each step."""
         steps, rng = self.world.steps, self.rng
+        bad = bad or self.decaying
         sent = sent.copy()
         sent[self.stopped :] = 0
 
@@ -197,7 +203,8 @@ class Author:
         }
         read = np.arange(steps)
         late = read - start >= _HOURLY_AFTER
-        read[late] -= (read[late] + start) % HOUR
+        every = np.where(read - start >= _WINDOW, _STILL_SENDING_EVERY, HOUR)
+        read[late] -= ((read + start) % every)[late]
         read = np.maximum(np.maximum.accumulate(read), 0)
         seen = {name: (np.cumsum(values)[read] + earlier[name])[first:] for name, values in events.items()}
         campaign = Campaign(len(self.world.campaigns) + 1, first, start, seen, earlier)
@@ -219,19 +226,33 @@ class Author:
         """Add what the account sends every day, and its campaigns."""
         rng, steps = self.rng, self.world.steps
         recurring = rng.uniform(0.2, 0.6)
-        for _ in range(int(rng.integers(1, 4))):
-            mean = self.volume * recurring / 2 * self.rhythm()
-            self.add(
-                rng.poisson(mean),
-                first=0,
-                start=-60 * DAY,
-                rates=self.rates(),
-                before=int(self.volume * recurring * 30),
-            )
+        for number in range(int(rng.integers(1, 4))):
+            start = int(rng.integers(_OLDEST, steps if number else 0))
+            self.recurring(self.volume * recurring / 2, start=start)
         per_day = rng.uniform(0.3, 1.2)
         for at in np.sort(rng.integers(0, steps - 2, rng.poisson(per_day * steps / DAY))):
             size = int(np.clip(self.volume * (1 - recurring) / per_day * rng.lognormal(-0.5, 1.0), 20, 500_000))
             self.burst(int(at), size, int(rng.choice([1, 2, 6, 12, 36, 72, 2 * DAY])))
+
+    def recurring(
+        self,
+        daily: float,
+        *,
+        start: int,
+        rates: _Rates | None = None,
+        bad: tuple[str, NDArray[np.float64]] | None = None,
+    ) -> Campaign:
+        """Add a campaign that sends `daily` messages a day from step `start` on, which may be long ago."""
+        sent = self.rng.poisson(daily * self.rhythm())
+        sent[: max(start, 0)] = 0
+        return self.add(
+            sent,
+            first=max(start, 0),
+            start=start,
+            rates=rates or self.rates(),
+            bad=bad,
+            before=int(daily * max(-start, 0) / DAY),
+        )
 
     def burst(
         self, at: int, size: int, length: int, bad: tuple[str, NDArray[np.float64]] | None = None
@@ -284,17 +305,8 @@ class Author:
             usual = self.rates()
             level[: world.onset] = usual.bounce if world.signal == "bounce" else usual.complaint
             daily = 10 ** rng.uniform(3.0, 4.5) * (1 if world.signal == "bounce" else 5)
-            sent = rng.poisson(daily * self.rhythm())
-            world.bad = [
-                self.add(
-                    sent,
-                    first=0,
-                    start=-60 * DAY,
-                    rates=usual,
-                    bad=(world.signal, level),
-                    before=int(daily * 60),
-                )
-            ]
+            start = world.onset - int(rng.integers(4 * DAY, world.onset - _OLDEST))
+            world.bad = [self.recurring(daily, start=start, rates=usual, bad=(world.signal, level))]
         elif kind == "unsubscribes":
             world.signal = "unsubscribe"
             size = int(max(2000, self.volume * rng.uniform(0.5, 2)))
@@ -315,17 +327,19 @@ class Author:
         elif world.kind == "sending stops":
             world.signal = "volume"
             self.stopped = world.onset
+        elif world.kind == "all lists decay":
+            world.signal = "bounce"
+            world.onset = WARM_UP
+            level = self._level(rng.uniform(0.07, 0.12), climb=7 * DAY)
+            level[: world.onset] = self.usual.bounce
+            self.decaying = ("bounce", level)
 
     def decay(self) -> None:
-        """Let the bounces of every campaign climb over a week, and no campaign be far over the limit."""
-        world = self.world
-        world.signal = "bounce"
-        world.onset = WARM_UP
-        level = self._level(self.rng.uniform(0.07, 0.12), climb=7 * DAY)
-        level[: world.onset] = self.usual.bounce
-        for at in range(world.onset, world.steps - DAY, 6 * HOUR):
+        """Add lists to those that decay, so that none is far over the limit."""
+        for at in range(self.world.onset, self.world.steps - DAY, 6 * HOUR):
             size = int(max(self.volume / 4, 100))
-            world.bad.append(self.burst(at, size, 6 * HOUR, ("bounce", level)))
+            self.burst(at, size, 6 * HOUR)
+        self.world.bad = list(self.world.campaigns)
 
     def take_back(self) -> None:
         """Let a burst look bad for some hours, until InTarget takes its bounces back."""
