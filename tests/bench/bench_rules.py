@@ -37,7 +37,7 @@ CHANNELS = ("email", "sms", "push")
 EVENTS = ('conversion_event="Delivered"', 'conversion_event="Clicked"')
 DAY = 86_400
 DEADLINE = 900
-REPETITIONS = 3
+REPETITIONS = 5
 """The least of so many counts: garbage is collected in one of them, whose it is not."""
 LOOKS = (6, 96)
 """How many hours before now the rules look at campaigns."""
@@ -123,7 +123,7 @@ def _write_looks(
     out: TextIO, operation: str, *, campaigns: list[Campaign], looks: Iterable[float], now: int
 ) -> None:
     """Write what was recorded of campaigns under names that end in `operation`, at the times of `looks`."""
-    times = [int(now - hours * 3600) + late for hours in sorted(looks, reverse=True) for late in LATE]
+    times = sorted({min(now, int(now - hours * 3600) + late) for hours in looks for late in LATE})
     for field in RECORDED:
         name = record_name(field, operation)
         out.write(f"# TYPE {name} gauge\n")

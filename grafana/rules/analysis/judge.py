@@ -92,6 +92,17 @@ def _at(world: World, name: str, step: int) -> int:
     return sum(int(c.seen[name][step - c.first]) for c in world.campaigns if c.first <= step)
 
 
+def _decayed(world: World, window: int) -> int | None:
+    """Return when the campaigns that started within a window are surely over the limit together."""
+    events, messages = np.zeros(world.steps), np.zeros(world.steps)
+    for campaign in world.bad:
+        if campaign.suspect:
+            seen = slice(campaign.first, campaign.first + window)
+            for total, part in zip((events, messages), campaign.suspect, strict=True):
+                total[seen] += part[:window]
+    return _first((messages > 0) & (lower_bound(events, Z) >= signals.BOUNCE.limit * messages))
+
+
 def known(world: World) -> int | None:
     """Return the step at which a perfect observer knows it, who can tell bad messages from the others.
 
@@ -108,18 +119,9 @@ def known(world: World) -> int | None:
     if kind == "sending stops":
         return world.onset
     if kind == "all lists decay":
-        events, messages = np.zeros(world.steps), np.zeros(world.steps)
-        for campaign in world.bad:
-            if campaign.suspect:
-                events[campaign.first :] += campaign.suspect[0]
-                messages[campaign.first :] += campaign.suspect[1]
-        limit = signals.BOUNCE.limit
-        held = np.zeros(world.steps, dtype=bool)
-        for window in (DAY, 7 * DAY):
-            held |= lower_bound(increase(events, window), Z) >= limit * np.maximum(
-                increase(messages, window), 1
-            )
-        return _first(held)
+        return min(
+            (at for at in (_decayed(world, DAY), _decayed(world, 7 * DAY)) if at is not None), default=None
+        )
     (campaign,) = world.bad
     seen = campaign.seen
     result = None

@@ -339,7 +339,7 @@ class Author:
         for at in range(self.world.onset, self.world.steps - DAY, 6 * HOUR):
             size = int(max(self.volume / 4, 100))
             self.burst(at, size, 6 * HOUR)
-        self.world.bad = list(self.world.campaigns)
+        self.world.bad = [campaign for campaign in self.world.campaigns if campaign.first >= self.world.onset]
 
     def take_back(self) -> None:
         """Let a burst look bad for some hours, until InTarget takes its bounces back."""
