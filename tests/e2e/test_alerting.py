@@ -319,7 +319,8 @@ http://localhost:3000/d/intarget-campaign?var-account=main&var-channel=email&var
     assert 'href="http://localhost:3000/d/intarget-campaign?' in html.get_content()
     exporter.end("111")
     _until(lambda: not stack.value('ALERTS{campaign_id="111"}'), "the alert has ended")
-    assert ["Critical: main · email · bounce"] == _after_some_intervals(mails)
+    _until(lambda: len(mails) > 1, "the end has been told")
+    assert ["Critical: main · email · bounce", "Ended: main · email · bounce"] == _after_some_intervals(mails)
     assert all("Campaign 111" not in chat["attachments"][0]["text"] for chat in chats)
 
 
@@ -354,6 +355,7 @@ STORY = (
     _alert("CampaignBounceRate", "warning", 0, 22, campaign_id="1"),
     _alert("CampaignBounceRate", "critical", 2, 22, campaign_id="1"),
     _alert("BounceSpike", "warning", 2, 6),
+    _alert("AccountComplaintRate", "warning", 2, 44, signal="complaint", window="24h"),
     _alert("AccountBounceRate", "critical", 9, 33, window="24h"),
     _alert("AccountBounceRate", "critical", 10, 33, window="7d"),
     _alert("CampaignBounceRate", "critical", 14, 22, campaign_id="2"),
@@ -379,7 +381,7 @@ def test_the_model_notifies_as_alertmanager_does(tmp_path: Path) -> None:
         webhook, received = running.enter_context(_server(lambda: ""))
         hooks = "".join(
             f"\n  - name: {name}\n    webhook_configs: [{{url: 'http://{webhook}/', send_resolved: {tell}}}]"
-            for name, tell in (("page", "false"), ("page-and-end", "true"), ("chat", "false"), ("log", "false"))
+            for name, tell in (("page", "true"), ("chat", "false"), ("log", "false"))
         )
         address = running.enter_context(
             _alertmanager(tmp_path / "alertmanager", f"{config}\nreceivers:{hooks}\n")

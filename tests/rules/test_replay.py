@@ -79,26 +79,20 @@ def _alert(since: int, until: int, **labels: str) -> Alert:
     return Alert({**CRITICAL, "campaign_id": "1", **labels}, since, until)
 
 
-def test_one_campaign_is_one_notification() -> None:
-    """After the group's wait, and no more: the page says when it ends."""
-    told = notifications([_alert(0, 8 * HOUR)])
-    assert [(n.at, len(n.firing), len(n.resolved)) for n in told] == [(MINUTE, 1, 0)]
-
-
-def test_deliveries_that_work_again_are_told() -> None:
+def test_one_campaign_is_a_page_and_its_end() -> None:
     """After the group's wait, and at the next interval after its end."""
-    told = notifications([_alert(0, 8 * HOUR, alertname="InTargetDeliveryCollapse", signal="delivery")])
+    told = notifications([_alert(0, 8 * HOUR)])
     assert [(n.at, len(n.firing), len(n.resolved)) for n in told] == [(MINUTE, 1, 0), (8 * HOUR + MINUTE, 0, 1)]
 
 
 def test_a_campaign_that_joins_is_told_and_nothing_is_repeated_within_two_days() -> None:
     """A second campaign of the group is told with the first; two days later all is told again."""
     told = notifications([_alert(0, 60 * HOUR), _alert(2 * HOUR, 60 * HOUR, campaign_id="2")])
-    assert [len(n.firing) for n in told] == [1, 2, 2]
+    assert [len(n.firing) for n in told] == [1, 2, 2, 0]
     assert told[2].at - told[1].at >= 48 * HOUR
 
 
 def test_warnings_of_the_same_campaign_are_not_told() -> None:
     """The warning is inhibited by the critical alert, and told when that has ended."""
     told = notifications([_alert(0, HOUR), _alert(0, 19 * HOUR, severity="warning")])
-    assert [(n.receiver, len(n.firing)) for n in told] == [("page", 1), ("chat", 1)]
+    assert [(n.receiver, len(n.firing)) for n in told] == [("page", 1), ("page", 0), ("chat", 1)]
