@@ -74,7 +74,7 @@ Level `campaign`: labels account, campaign_id, channel. Over the campaign's life
   campaign:intarget_likely:lower             what the ratio surely is at least
   campaigns that surely are over a limit, by signal and severity (critical; warning: 60 % of it):
   campaign:intarget_suspect:lower            the largest of the bounds
-  campaign:intarget_suspect:messages         its messages, as above; severity="any" has all of them
+  campaign:intarget_suspect:messages         its messages, as above; severity="any" has all that may be suspects
   campaign:intarget_suspect:start, campaign:intarget_suspect:stop   its start and stop, whatever the signal
   campaign:intarget_suspect:before           messages it had sent six hours ago
   campaign:intarget_active:lower             the same bound, while it sends or has just become suspect: what alerts fire on
@@ -529,16 +529,20 @@ def _matchers(ratio: LimitedRatio, severity: str) -> str:
     return f'{{signal="{ratio.signal}", severity="{severity}"}}'
 
 
+def _least_limit(ratio: LimitedRatio) -> str:
+    """Return the lowest limit that holds anywhere: comparing with it costs no join."""
+    return f'scalar(min(intarget:limit:ratio{{signal="{ratio.signal}"}}))'
+
+
 def _likely(ratio: LimitedRatio) -> list[Rule]:
     labels = {"signal": ratio.signal}
-    warning = f"intarget:limit:ratio{_matchers(ratio, 'warning')}"
     messages = campaign(ratio.messages)
     likely = f'campaign:intarget_likely:ratio{{signal="{ratio.signal}"}}'
     return [
         Rule(
             name="campaign:intarget_likely:ratio",
             labels=labels,
-            expr=f"{campaign(ratio.events)} / ({messages} > 0) >= scalar(min({warning}))",
+            expr=f"{campaign(ratio.events)} / ({messages} > 0) >= {_least_limit(ratio)}",
         ),
         Rule(
             name="campaign:intarget_likely:events",
@@ -592,13 +596,18 @@ def _suspects() -> list[Rule]:
 
 
 def _counted(ratio: LimitedRatio) -> list[Rule]:
-    """Return the messages of suspects: once of all of them, then by severity."""
+    """Return the messages of suspects: once of all that may be one, then by severity."""
     name, signal = "campaign:intarget_suspect:messages", f'signal="{ratio.signal}"'
     return [
         Rule(
             name=name,
             labels={"signal": ratio.signal, "severity": "any"},
-            expr=f"{campaign(ratio.messages)} and on ({CAMPAIGN}) campaign:intarget_suspect:lower{{{signal}}}",
+            expr=f"""\
+{campaign(ratio.messages)} and on ({CAMPAIGN}) (
+  campaign:intarget_likely:ratio{{{signal}}}
+  or
+  campaign:intarget_{ratio.signal}:recent_lower >= {_least_limit(ratio)}
+)""",
         ),
         *(
             Rule(
