@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
 
+from grafana.rules.analysis import notify
 from grafana.rules.analysis.notify import Alert, notifications
 from tests._tools import tool
 from tests.rules.prometheus import Prometheus, free_port
@@ -370,12 +371,18 @@ def _post(address: str, alerts: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.e2e
-def test_the_model_notifies_as_alertmanager_does(tmp_path: Path) -> None:
+def test_the_model_notifies_as_alertmanager_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The replay's model and a real Alertmanager tell the same of one story; a minute takes a second here."""
+    shipped = (RULES / "alertmanager.yml").read_text()
+    example = tmp_path / "example.yml"
+    example.write_text(shipped.replace("group_wait: 1h", "group_wait: 40m"))
+    monkeypatch.setattr(notify, "CONFIG", example)
+    notify.configuration.cache_clear()
     told = notifications(STORY)
+    notify.configuration.cache_clear()
     names = [f"{a.labels['alertname']} {a.labels['severity']} {a.labels.get('campaign_id')}" for a in STORY]
     expected = sorted((n.receiver, sorted(names[i] for i in n.firing)) for n in told)
-    config = (RULES / "alertmanager.yml").read_text().split("\nreceivers:")[0]
+    config = example.read_text().split("\nreceivers:")[0]
     config = re.sub(r"(group_wait|group_interval): (\d+)m", r"\1: \2s", config)
     with ExitStack() as running:
         webhook, received = running.enter_context(_server(lambda: ""))

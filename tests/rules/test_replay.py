@@ -94,5 +94,5 @@ def test_a_campaign_that_joins_is_told_and_nothing_is_repeated_within_two_days()
 
 def test_warnings_of_the_same_campaign_are_not_told() -> None:
     """The warning is inhibited by the critical alert, and told when that has ended."""
-    told = notifications([_alert(0, HOUR), _alert(0, 19 * HOUR, severity="warning")])
+    told = notifications([_alert(0, 2 * HOUR), _alert(0, 19 * HOUR, severity="warning")])
     assert [(n.receiver, len(n.firing)) for n in told] == [("page", 1), ("page", 0), ("chat", 1)]
