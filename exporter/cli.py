@@ -448,6 +448,12 @@ def _add_account(parser: Parser) -> None:
     )
 
 
+def _add_output(parser: Parser, formats: str) -> None:
+    parser.add_argument(
+        "--output", type=one_of(("text", "json")), metavar="FORMAT", default="text", help=formats
+    )
+
+
 def build_parser() -> Parser:
     """Return the parser of the command line, with every command and flag."""
     parser = Parser(
@@ -461,6 +467,16 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"intarget-exporter, version {__version__}")
     _add_serving_flags(parser)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+    _add_once(commands)
+    _add_check_config(commands)
+    _add_doctor(commands)
+    _add_backfill(commands)
+    _add_simulate(commands)
+    _add_print(commands)
+    return parser
+
+
+def _add_once(commands: argparse._SubParsersAction[Parser]) -> None:
     single = commands.add_parser(
         "once",
         parents=[_common(configured=True)],
@@ -468,13 +484,12 @@ def build_parser() -> Parser:
         description="Poll every account once and print the exposition. Exit code 1 if an account failed.",
     )
     _add_account(single)
-    single.add_argument(
-        "--output",
-        type=one_of(("text", "json")),
-        metavar="FORMAT",
-        default="text",
-        help="text: the exposition; json: vendor values, exported values and overcounts of each campaign",
+    _add_output(
+        single, "text: the exposition; json: vendor values, exported values and overcounts of each campaign"
     )
+
+
+def _add_check_config(commands: argparse._SubParsersAction[Parser]) -> None:
     checked = commands.add_parser(
         "check-config",
         parents=[_common(configured=True)],
@@ -489,6 +504,9 @@ def build_parser() -> Parser:
         default=argparse.SUPPRESS,
         help="check this file, too, with the certificates that it names",
     )
+
+
+def _add_doctor(commands: argparse._SubParsersAction[Parser]) -> None:
     examined = commands.add_parser(
         "doctor",
         parents=[_common(configured=True)],
@@ -497,23 +515,13 @@ def build_parser() -> Parser:
         " what to do about it. Writes nothing. Exit code 1 if there is a problem.",
     )
     _add_account(examined)
-    examined.add_argument(
-        "--output",
-        type=one_of(("text", "json")),
-        metavar="FORMAT",
-        default="text",
-        help="text: for people; json: for machines",
-    )
+    _add_output(examined, "text: for people; json: for machines")
     examined.add_argument(
         "--record",
         metavar="FILE",
         help="write there what the API answered, for a bug report: without token and address, and with titles,"
         " names, ids and amounts replaced; read it before you pass it on",
     )
-    _add_backfill(commands)
-    _add_simulate(commands)
-    _add_print(commands)
-    return parser
 
 
 def _add_serving_flags(parser: Parser) -> None:
