@@ -60,7 +60,9 @@ class Counters:
         if not (hold and self.is_held):
             return self.overcount
         pairs = zip(self.exported(), self.present, strict=True)
-        return Counts._make([max(0, (value or 0) - (now or 0)) for value, now in pairs])
+        return Counts._make(
+            [0 if value is None or now is None else max(0, value - now) for value, now in pairs]
+        )
 
     @property
     def is_held(self) -> bool:
