@@ -430,7 +430,7 @@ def _common(*, configured: bool) -> Parser:
         dest="log_level",
         metavar="LEVEL",
         default=argparse.SUPPRESS,
-        help=f"{', '.join(logs.LEVELS)} (default: info), for doctor error",
+        help=f"{', '.join(logs.LEVELS)} (default: info; doctor: error)",
     )
     common.add_argument(
         "--log.format",
