@@ -26,7 +26,17 @@ INTERVAL = 300
 TIERS = [Tier(2 * DAY, INTERVAL), Tier(WINDOW, 3600)]
 CAPS = (10, 50, 500)
 SIZES = (60, 925, 19_800)
-LAYOUTS = ("spread", "hourly", "clusters", "half caps", "daily", "one second", "one campaign")
+LAYOUTS = (
+    "spread",
+    "hourly",
+    "clusters",
+    "half caps",
+    "daily",
+    "sixty at ten",
+    "one minute",
+    "one second",
+    "one campaign",
+)
 ORDERS = ("start", "start_desc", "id", "shuffled")
 
 
@@ -45,6 +55,10 @@ def layout(name: str, count: int, cap: int, rng: random.Random) -> list[MessageS
             first + index // (cap // 2 + 1) * ((last - first) // (count // (cap // 2 + 1) + 1))
         ),
         "daily": lambda index: (first // DAY + 1 + index % 13) * DAY + 36000,
+        "sixty at ten": lambda index: (
+            (first // DAY + 1 + index // 60) * DAY + 36000 if index < 13 * 60 else rng.randint(first, last)
+        ),
+        "one minute": lambda index: NOW - 5 * DAY + index % 60,
         "one second": lambda _: NOW - 5 * DAY,
         "one campaign": lambda _: rng.randint(first, last),
     }[name]
