@@ -13,7 +13,7 @@ from exporter.collect.dense_second import DenseSeconds
 from exporter.collect.model import Answers, Collected, merge
 from exporter.collect.page_cap import Kind, Sizes
 from exporter.collect.poisoned import Poisoned
-from exporter.collect.ranges import subtract, union
+from exporter.collect.ranges import intersect, subtract, union
 from exporter.collect.senders import Search, Senders
 from exporter.collect.server_limits import ServerLimits
 from exporter.collect.split_plan import KnownRows
@@ -106,10 +106,12 @@ class Collector(Generic[R]):
     @property
     def incomplete(self) -> tuple[str, ...]:
         """Why rows may be lacking, in words."""
-        seconds, limits = sum(part.seconds for part in self.unproven), self.limits
+        seconds, ids, limits = _seconds(self.unproven), len(self.unproven_ids), self.limits
+        failing = _seconds(intersect(self.unproven, self.poisoned.starts))
+        failing_ids = len(self.unproven_ids & self.poisoned.ids.keys())
         reasons = (
-            (seconds, f"{seconds} seconds of starts may have more rows than could be read"),
-            (self.unproven_ids, f"{len(self.unproven_ids)} campaigns may have more rows than could be read"),
+            (seconds, f"{seconds} seconds of starts may have more rows than could be read{_of_which(failing)}"),
+            (ids, f"{ids} campaigns may have more rows than could be read{_of_which(failing_ids)}"),
             (self.unseen_senders, self.unseen_senders),
             (
                 limits.filters is None
@@ -123,6 +125,14 @@ class Collector(Generic[R]):
             (limits.filters is False, "start filters don't select what starts then"),
         )
         return tuple(words for reason, words in reasons if reason)
+
+
+def _seconds(ranges: Ranges) -> int:
+    return sum(part.seconds for part in ranges)
+
+
+def _of_which(failing: int) -> str:
+    return f" (every answer about {failing} of them fails)" if failing else ""
 
 
 class Poll(Generic[R]):
@@ -154,7 +164,7 @@ class Poll(Generic[R]):
         )
         self._jobs: list[Collected[R]] = []
         collector.known.forget_before(whole.first, collector.older)
-        collector.poisoned.forget_before(whole.first)
+        collector.poisoned.forget_before(whole.first, now)
 
     @property
     def requests(self) -> int:

@@ -40,9 +40,10 @@ class Poisoned:
         starts = [[part.first, part.last, again] for part, again in sorted(self.starts.items())]
         return [*starts, *([number, again] for number, again in sorted(self.ids.items()))]
 
-    def forget_before(self, second: int) -> None:
-        """Drop starts before `second`."""
+    def forget_before(self, second: int, now: float) -> None:
+        """Drop starts before `second`, and campaigns that nobody asked for when they were due."""
         self.starts = {part: again for part, again in self.starts.items() if part.last >= second}
+        self.ids = {number: again for number, again in self.ids.items() if again > now - AGAIN}
 
     # Starts
 

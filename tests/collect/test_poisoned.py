@@ -57,12 +57,14 @@ def test_campaigns_likewise() -> None:
 
 
 def test_it_outlives_a_restart() -> None:
-    """What was saved is read by name of its shape; what nobody knows is left out, as are starts long gone."""
+    """What was saved is read by name of its shape; what nobody knows is left out, as is what is long gone."""
     poisoned = Poisoned()
     poisoned.leave_out(MINUTE, NOW)
     poisoned.leave_out_id(7, NOW)
     saved = json.loads(json.dumps(poisoned.save()))
     again = Poisoned([*saved, "odd", [1], [1, "2", 3]])
     assert (poisoned.starts, poisoned.ids) == (again.starts, again.ids)
-    again.forget_before(MINUTE.last + 1)
-    assert {} == again.starts
+    again.forget_before(MINUTE.last + 1, NOW)
+    assert ({}, {7: NOW}) == (again.starts, again.ids)
+    again.forget_before(0, NOW + AGAIN)
+    assert {} == again.ids
