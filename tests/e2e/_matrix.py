@@ -60,6 +60,8 @@ class Wire:
     def __init__(self, simulator: Simulator, clock: Clock) -> None:
         self.simulator = simulator
         self.clock = clock
+        self.breaks_with: bytes | None = None
+        self.broken = 0
 
     def get(self, url: str, budget: Budget) -> Answer:
         """Answer as `Transport.get` does, transport faults included."""
@@ -71,6 +73,9 @@ class Wire:
             self.clock.now = max(self.clock.now, budget.expires)
             raise TimeoutError
         self.clock.wait(seconds)
+        if self.breaks_with is not None and self.breaks_with in answer.body:
+            self.broken += 1
+            raise ConnectionResetError(104, "reset")
         if kind in ("reset", "hang", "cut_body"):
             raise ConnectionResetError(104, "reset")
         if len(answer.body) > LARGEST_BODY:
@@ -145,7 +150,8 @@ class World:
             wait=self.clock.wait,
             wall_clock=self.clock,
         )
-        client._transport = Wire(self.simulator, self.clock)
+        self.wire = Wire(self.simulator, self.clock)
+        client._transport = self.wire
         return client
 
     def limit(self, **dials: Any) -> None:  # noqa: ANN401 - fields of Looseness
@@ -156,6 +162,14 @@ class World:
         """Let every request for the resource have this fault; None: none any more."""
         faults = () if kind is None else (Fault(kind=kind, endpoint=self.resource, **fields),)
         self.simulator.faults = Faults(requests=faults)
+
+    def break_answers_with(self, campaign_id: str) -> None:
+        """Let the connection break in every answer that has this campaign."""
+        self.wire.breaks_with = campaign_id.encode()
+
+    def campaigns(self) -> list[str]:
+        """Return the campaigns that have conversions, the newest first."""
+        return [str(one.campaign_id) for one in self.poller.snapshot.campaigns if one.conversions]
 
     def poll(self, polls: int = 1) -> Seen:
         """Poll both resources so many times, five minutes apart, and say what the last poll left."""

@@ -160,6 +160,23 @@ def test_fault_met_in_the_steady_state(caplog: pytest.LogCaptureFixture, hit: Hi
 
 
 @BOTH
+def test_a_campaign_breaks_every_answer(caplog: pytest.LogCaptureFixture, resource: str) -> None:
+    """The polls go on succeeding with everything else, soon without a failing request, and it says so."""
+    world = World(resource, caplog)
+    world.poll(2)
+    world.break_answers_with(world.campaigns()[12])
+    failed = 0
+    for _ in range(8):
+        failed += not world.poll().up
+    assert failed <= 1
+    broken = world.wire.broken
+    seen = world.poll(4)
+    assert (True, True, broken) == (seen.up, seen.incomplete, world.wire.broken)
+    assert seen.share > 0.9
+    assert seen.requests <= 12
+
+
+@BOTH
 def test_answers_are_slow(caplog: pytest.LogCaptureFixture, resource: str) -> None:
     """Slowness within the timeout costs time, nothing else."""
     world = World(resource, caplog)
