@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter.api.model import R, TimeRange
 from exporter.collect.asking import DAY, is_refusal
+from exporter.collect.page_cap import DOCUMENTED_DEFAULT
 from exporter.collect.split_plan import RowKey
 from exporter.errors import PollError
 
@@ -35,18 +36,20 @@ def ask_again(asker: Asker[R], reader: IdReader[R], part: TimeRange, page: Page[
     keys = known.within(part)
     better = min(again, page, key=lambda answer: len(known.missing(keys, answer.rows)))
     lacking = known.missing(keys, better.rows)
-    ids = {key.campaign_id for key in lacking}
-    if not ids:
-        return better
-    if not asker.may_ask(1 + len(ids) // asker.limits.ids):
-        return None
-    try:
-        reader.read(sorted(ids, reverse=True))
-    except PollError as error:
-        if not is_refusal(error):
-            raise
-        return None
-    return better if _agree(reader, better, lacking) else None
+    ids = sorted({key.campaign_id for key in lacking}, reverse=True)
+    few = DOCUMENTED_DEFAULT - 1  # where these exist, none of the others has to be asked for
+    for some in filter(None, (ids[:few], ids[few:])):
+        if not asker.may_ask(1 + len(some) // asker.limits.ids):
+            return None
+        try:
+            reader.read(some)
+        except PollError as error:
+            if not is_refusal(error):
+                raise
+            return None
+        if not _agree(reader, better, {key for key in lacking if key.campaign_id in some}):
+            return None
+    return better
 
 
 def _agree(ids: IdReader[R], page: Page[R], lacking: set[RowKey]) -> bool:

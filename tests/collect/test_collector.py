@@ -324,6 +324,18 @@ def test_a_lowered_cap_is_noticed() -> None:
     assert bag(poller.api.rows) == found or poller.collector.incomplete
 
 
+@pytest.mark.parametrize("cap", [10, 50])
+def test_a_much_lowered_cap_does_not_hold_up_the_reading(cap: int) -> None:
+    """Many rows that an answer lacks aren't all asked for by id, which would take all that a poll may spend."""
+    poller = Poller(CutApi([*spread(1000), *PAST]))
+    poller.round()
+    poller.api.cap = cap
+    found: Counter[object] = Counter()
+    for _ in range(15):
+        found |= bag(poller.window().rows)
+    assert bag(spread(1000)) <= found
+
+
 def test_a_vanished_row_costs_a_closer_look_once() -> None:
     """A row that neither start nor id finds any more is gone."""
     poller = Poller(CutApi([*spread(300), *PAST]))
