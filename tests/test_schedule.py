@@ -28,7 +28,8 @@ HOUR = timedelta(hours=1)
 class Wall:
     """The real clock, off by some seconds."""
 
-    off = 0.0
+    def __init__(self, off: float) -> None:
+        self.off = off
 
     def __call__(self) -> float:
         """Return the time."""
@@ -36,9 +37,9 @@ class Wall:
 
 
 @pytest.fixture
-def wall() -> Wall:
-    """Return a clock that can be set."""
-    return Wall()
+def wall(request: pytest.FixtureRequest) -> Wall:
+    """Return a clock that can be set; it is right, or off by the parameter."""
+    return Wall(getattr(request, "param", 0.0))
 
 
 @pytest.fixture
@@ -78,11 +79,9 @@ def test_every(schedule: Schedule) -> None:
     until(lambda: len(calls) >= 3, "three calls")
 
 
+@pytest.mark.parametrize("wall", [7200.0], indirect=True)
 def test_a_clock_that_was_set_back_delays_nothing(schedule: Schedule, wall: Wall) -> None:
     """Jobs that seem to be hours away are run as soon as the jump is noticed."""
-    wall.off = 7200.0
-    ahead = Schedule(wall=wall, steady=steady)  # knows the clock as it was
-    schedule._watch = ahead._watch
     often, call_often = counter()
     single, call_once = counter()
     schedule.every(3600, call_often, "often")
@@ -93,10 +92,9 @@ def test_a_clock_that_was_set_back_delays_nothing(schedule: Schedule, wall: Wall
     assert not schedule.follow_clock()
 
 
+@pytest.mark.parametrize("wall", [-time.time()], indirect=True, ids=["1970"])
 def test_a_clock_that_was_set_forward_makes_no_storm(schedule: Schedule, wall: Wall) -> None:
     """From 1970 to now: no run is made up for, and the jobs go on at their interval."""
-    wall.off = -time.time()
-    schedule._watch = Schedule(wall=wall, steady=steady)._watch
     calls, call = counter()
     began = time.process_time()
     schedule.every(0.1, call, "test")

@@ -25,6 +25,7 @@ from exporter.api.fields import CONVERSIONS, STATISTICS
 from exporter.api.limiter import RateLimiter
 from exporter.api.model import Query
 from exporter.api.transport import Answer as Received
+from exporter.api.transport import Transport
 from exporter.errors import (
     AuthError,
     BadResponseError,
@@ -141,8 +142,9 @@ def test_query_string_round_trip(query: Query, token: str) -> None:
     """Whatever is asked, a standard parser reads back exactly the documented parameters, and the token."""
     client = ApiClient(replace(BASE, base_url="http://x"), token=lambda: token, stop=threading.Event())
     sent: list[str] = []
-    client._transport.get = lambda url, _: sent.append(url) or Received(200, {}, b"[]")
-    client.get(STATISTICS, query, deadline=time.monotonic() + 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transport, "get", lambda _, url, __: sent.append(url) or Received(200, {}, b"[]"))
+        client.get(STATISTICS, query, deadline=time.monotonic() + 60)
     expected = [
         (name, datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0"))
         for name, second in [
@@ -1074,7 +1076,7 @@ def test_unforeseen_error_tells_no_secret(make: Callable[..., Rig], monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise LookupError(TOKEN)
 
-    monkeypatch.setattr(rig.client._transport, "get", broken)
+    monkeypatch.setattr(Transport, "get", broken)
     error, _ = rig.fail()
     assert isinstance(error, InternalError)
     assert "LookupError at test_client.py:" in str(error)
