@@ -230,8 +230,8 @@ class Poll(Generic[R]):
         is_recent = 0 <= age <= SAME_SENDS
         earlier = collector.senders if is_recent else frozenset()
         self._asker.budget.share = SENDERS_SHARE
-        search = collector.search or Search(before, earlier)
-        found = search.find(self._asker, sent)
+        search = collector.search or Search(earlier)
+        found = search.find(self._asker, sent, before)
         collector.search = None if search.has_ended else search
         if search.has_ended and found.seen:
             collector.searched, collector.senders = sent.first, found.seen

@@ -46,7 +46,7 @@ class Senders:
 
 
 class Search:
-    """A search for campaigns that started before `before`; it may take several polls.
+    """A search for campaigns that started before a second and still send; it may take several polls.
 
     An answer that lacks campaigns seen `earlier`, for nearly the same sends, may be cut by a lowered cap.
 
@@ -54,11 +54,10 @@ class Search:
     taken from them.
     """
 
-    def __init__(self, before: int, earlier: frozenset[int] = frozenset()) -> None:
-        self._before = before
+    def __init__(self, earlier: frozenset[int] = frozenset()) -> None:
+        self._before = 0
         self._earlier = earlier
-        self._seen: set[int] = set()
-        self._found: set[int] = set()
+        self._starts: dict[int, float] = {}  # the first of each campaign
         self._overlooked: set[int] = set()
         self._left = MOST_REQUESTS
         self._parts: list[TimeRange] = []  # still to be asked for
@@ -66,8 +65,11 @@ class Search:
         self._is_whole = True
         self.has_ended = False
 
-    def find(self, asker: Asker[R], sent: TimeRange) -> Senders:
-        """Return the campaigns that sent during `sent`, as far as this poll may ask for them."""
+    def find(self, asker: Asker[R], sent: TimeRange, before: int) -> Senders:
+        """Return the campaigns from before `before` that sent during `sent`, as far as this poll may ask."""
+        if self._parts and self._is_by_start and before > self._before:
+            self._parts.append(TimeRange(self._before, before))
+        self._before = before
         unseen, ignored, failure = "", False, None
         self._overlooked.clear()
         try:
@@ -80,14 +82,18 @@ class Search:
             self._parts.clear()
         self.has_ended = not self._parts
         return Senders(
-            frozenset() if ignored else frozenset(self._found),
+            frozenset() if ignored else self._found,
             unseen,
             ignored,
             tuple(TimeRange(second, second) for second in self._overlooked),
-            frozenset(self._seen),
+            frozenset(self._starts),
             failure,
             goes_on=not self.has_ended,
         )
+
+    @property
+    def _found(self) -> frozenset[int]:
+        return frozenset(number for number, start in self._starts.items() if start < self._before)
 
     def _begin(self, asker: Asker[R], sent: TimeRange) -> bool:
         """Ask for all at once, else in parts; return whether send filters select."""
@@ -95,7 +101,7 @@ class Search:
         page = asker.probe(query)
         if page is not None:
             self._note(asker, page)
-            if page.size >= DOCUMENTED_DEFAULT and not self._seen >= self._earlier:
+            if page.size >= DOCUMENTED_DEFAULT and not self._starts.keys() >= self._earlier:
                 asker.limits.largest[Kind.SEND] = page_sizes(page)[0]
         if asker.limits.filters is None and asker.known.ids():  # which may be the first there are
             with asker.budget.unbounded():
@@ -143,8 +149,8 @@ class Search:
 
     def _note(self, asker: Asker[R], page: Page[R]) -> None:
         known, now = asker.known, asker.now
-        self._seen.update(row.campaign_id for row in page.rows)
-        self._found.update(row.campaign_id for row in page.rows if row.start < self._before)
+        for row in page.rows:
+            self._starts[row.campaign_id] = min(row.start, self._starts.get(row.campaign_id, row.start))
         self._overlooked.update(
             math.floor(row.start)
             for row in page.rows

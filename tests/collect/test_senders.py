@@ -31,7 +31,7 @@ def search(limits: ServerLimits | None = None, **how: Any) -> Senders:  # noqa: 
     known.add(NEW)
     whole = TimeRange(BEFORE, NOW)
     asker = Asker(api, limits or ServerLimits(), known, now=NOW, whole=whole, per_page=500)
-    senders = Search(BEFORE).find(asker, TimeRange(NOW - DAY, NOW))
+    senders = Search().find(asker, TimeRange(NOW - DAY, NOW), BEFORE)
     assert len(api.requests) <= MOST_REQUESTS + 30
     return senders
 
