@@ -414,7 +414,7 @@ def test_check_config_looks_at_the_web_configuration(file: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize("command", [("once",), BACKFILL])
-def test_warnings_of_the_configuration_are_told(
+def test_warnings_of_the_configuration_are_reported(
     command: tuple[str, ...], file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`once` and `backfill` tell what was probably not meant, as serving does."""
@@ -470,7 +470,7 @@ def test_errors_become_lines(
         assert said == capsys.readouterr().err
 
 
-def test_the_version_is_told_quickly() -> None:
+def test_the_version_is_printed_quickly() -> None:
     """Nothing is imported for it that only a command needs."""
     heavy = ("pydantic", "requests", "jinja2", "starlette", "sqlite3", "prometheus_client", "apscheduler")
     code = f"import sys, exporter.cli; print([name for name in {heavy} if name in sys.modules])"

@@ -24,7 +24,7 @@ class Progress:
     def __init__(self, stream: TextIO, out: TextIO, monotonic: Callable[[], float]) -> None:
         self._out = out
         self._monotonic = monotonic
-        self._told = monotonic()
+        self._logged_at = monotonic()
         self._done = self._total = 0
         self._bar = tqdm(total=0, file=stream, unit="step", leave=False) if stream.isatty() else None
 
@@ -41,8 +41,8 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description(account, refresh=False)
             self._bar.update(steps)
-        elif self._monotonic() >= self._told + _LOG_EVERY:
-            self._told = self._monotonic()
+        elif self._monotonic() >= self._logged_at + _LOG_EVERY:
+            self._logged_at = self._monotonic()
             log.info("backfill", extra=fields(account=account, done=self._done, of=self._total))
 
     def say(self, line: str) -> None:

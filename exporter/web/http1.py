@@ -266,13 +266,13 @@ class _Body:
     """What an application receives: nothing, for no route of ours takes a body."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._is_sent = False
 
     async def __call__(self) -> Message:
         """Return the empty body, and then that there is no more to come."""
-        if self._told:
+        if self._is_sent:
             return {"type": "http.disconnect"}
-        self._told = True
+        self._is_sent = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
 

@@ -894,7 +894,7 @@ def test_refusals_carry_their_status(make: Callable[..., Rig]) -> None:
     assert None is make(raw(b"")).fail()[0].status
 
 
-def test_what_was_rejected_is_told(make: Callable[..., Rig]) -> None:
+def test_what_was_rejected_is_reported(make: Callable[..., Rig]) -> None:
     """A rejected request is described, with the API's own message; the address isn't blamed."""
     body = b'{"name": "Bad Request", "message": "perPage must be no greater than 100."}'
     error, _ = make(reply(400, body=body)).fail()
@@ -905,7 +905,7 @@ def test_what_was_rejected_is_told(make: Callable[..., Rig]) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-def test_own_message_is_told(make: Callable[..., Rig], status: int) -> None:
+def test_own_message_is_reported(make: Callable[..., Rig], status: int) -> None:
     """So is the message of every other refusal, compressed or not."""
     body = gzip.compress(b'{"message": "come back on Monday"}')
     error, _ = make(reply(status, body=body, headers={"Content-Encoding": "gzip"})).fail()

@@ -908,7 +908,7 @@ def test_no_secret_in_any_file(tmp_path: Path) -> None:
     assert [] == [text for text in texts if TOKEN in text or "access-token" in text]
 
 
-def test_incomplete_answers_are_told(tmp_path: Path) -> None:
+def test_incomplete_answers_are_reported(tmp_path: Path) -> None:
     """A second with more rows than can be proven, and a campaign likewise: exposed, and named."""
     crowd = [burst(7, FIRST + HOUR, title=str(title)) for title in range(30)]
     done = run(Api(crowd, cap=10), tmp_path)

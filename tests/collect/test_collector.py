@@ -411,7 +411,7 @@ def test_the_zone_of_the_filters_is_learned(zone: int) -> None:
 
 
 @pytest.mark.parametrize("means", ["midnight", "end"])
-def test_a_start_to_that_means_something_else_is_told(means: str) -> None:
+def test_a_start_to_that_means_something_else_is_reported(means: str) -> None:
     """Where startTo is cut to midnight, or is compared with the end of the campaign, the result is flagged."""
     api = CutApi([*spread(100), *PAST], cap=20, to_means=means)
     api.stops = {row.campaign_id: row.start + 3600 for row in api.rows}
@@ -715,7 +715,7 @@ def test_an_ignored_send_filter_discovers_nothing() -> None:
     assert (True, frozenset()) == (senders.ignored, senders.ids)
 
 
-def test_a_row_found_by_send_but_not_by_start_is_told() -> None:
+def test_a_row_found_by_send_but_not_by_start_is_reported() -> None:
     """The answers of one kind are compared with those of another, which costs nothing."""
     api = CutApi(spread(5))
     api.sent = {row.campaign_id: [NOW - 3600] for row in api.rows}

@@ -50,7 +50,7 @@ def search(limits: ServerLimits | None = None, **how: Any) -> Senders:  # noqa: 
     ],
     ids=str,
 )
-def test_all_are_found_or_it_is_told(how: dict[str, Any]) -> None:
+def test_all_are_found_or_it_is_reported(how: dict[str, Any]) -> None:
     """However filters are read and combined."""
     senders = search(**how)
     assert senders.ids <= STILL
@@ -73,7 +73,7 @@ def test_short_ranges_are_searched_by_send() -> None:
 
 
 @pytest.mark.parametrize("cap", [None, 20])
-def test_an_ignored_send_filter_is_told(cap: int | None) -> None:
+def test_an_ignored_send_filter_is_reported(cap: int | None) -> None:
     """Everything comes back, which tells nothing of who sends."""
     senders = search(cap=cap, send_filter=False)
     assert (True, frozenset()) == (senders.ignored, senders.ids)

@@ -621,7 +621,7 @@ def test_a_campaign_that_moved_while_it_was_away_counts_once(world: World) -> No
     assert (1100, 100) == (world.value(SENT), world.value(CHANNEL_SENT))
 
 
-def test_corrections_are_told(world: World) -> None:
+def test_corrections_are_reported(world: World) -> None:
     """A step down doesn't show in the counters; how far they stand above InTarget's figure is told."""
     world.api.rows[STATISTICS] = [row(1, NOW - HOUR)]
     world.start()

@@ -109,7 +109,7 @@ def test_a_state_of_an_earlier_version_goes_on(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_overcount_of_an_earlier_version_is_told(name: str) -> None:
+def test_the_overcount_of_an_earlier_version_is_reported(name: str) -> None:
     """A channel's overcount is the sum over the campaigns that the file knows, those that left too."""
     expected = json.loads((GOLDEN / f"{name}.json").read_text())
     with closing(State.open_readonly(GOLDEN / f"{name}.db", clock=lambda: 0.0)) as state:

@@ -214,7 +214,7 @@ def test_a_web_configuration_that_is_unreadable_for_a_moment(
     assert {"bob"} == set(file.current().basic_auth_users)
 
 
-def test_http2_is_told_to_have_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_http2_is_reported_to_have_no_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The key is read, as the toolkit's files have it, and a line says that it does nothing."""
     path = written(tmp_path, "http_server_config:\n  http2: true\n")
     ToolkitFile(path)

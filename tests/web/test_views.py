@@ -373,7 +373,7 @@ def test_status_tells_of_parts_shards_and_what_was_learned() -> None:
         assert expected in text
 
 
-def test_a_failed_reload_is_told() -> None:
+def test_a_failed_reload_is_reported() -> None:
     """The page says that the configuration in force isn't the file's, and why."""
     text = Parsed(views.status(FRAME, ExporterStatus(reload_problem="c.yaml:1: x: unknown key"), [])).text
     assert "reload failed" in text
