@@ -90,7 +90,7 @@ class ResourcePoller(Generic[R]):
     def read(self, poll: Poll[R]) -> None:
         """Read what is due of the window, then run the jobs; only the window's failure is raised."""
         window = poll.requests.window()
-        has_begun = self._begun or bool(window.ranges) or window.failure is None
+        has_begun = self._begun or bool(window.ranges or window.rows) or window.failure is None
         self._begun = self.rounds.unfinished and has_begun
         interrupted = isinstance(window.failure, DeadlineError) and window.ranges
         if (

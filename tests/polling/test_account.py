@@ -691,6 +691,20 @@ def test_what_was_never_read_is_not_complete(world: World) -> None:
     assert 0 == world.value("intarget_results_incomplete", **labels)
 
 
+def test_rows_of_a_first_poll_that_failed_are_told_to_be_incomplete(world: World) -> None:
+    """A first poll that misses its deadline with nothing proven exposes what it read, and says so."""
+    world.api.rows[STATISTICS] = spread(1, [NOW - 600 * index for index in range(1, 100)])
+    world.api.cap = 10
+    poller = world.start(poll={"still_sending": None}, api={"deadline": "70s"})
+    Client.seconds = 20.0
+    try:
+        assert not world.poll()
+    finally:
+        Client.seconds = 0.0
+    assert 10 == len(poller.snapshot.campaigns)
+    assert 1 == world.value("intarget_results_incomplete", resource="statistics")
+
+
 def test_incomplete_ends_with_the_window(world: World) -> None:
     """Once the seconds in doubt have left the window there is nothing to doubt."""
     world.api.rows[STATISTICS] = [row(10 + index, NOW - 13.9 * DAY) for index in range(30)]
