@@ -39,6 +39,8 @@ _HEAD: Final = (
 _LEAST_UNDELIVERED: Final = 30
 ONE_CAMPAIGN: Final = KINDS[:7]
 """Kinds in which one campaign is bad, and nothing else."""
+COMPARED: Final = KINDS[:9]
+"""Kinds of which the other rules that are replayed could know: those of bounces and complaints."""
 _AFTER: Final = 36 * HOUR
 
 
@@ -275,11 +277,13 @@ def table(report: Report) -> str:
         old, plain = report.kinds[kind, "0.1.0"], report.kinds[kind, "naive"]
         low, high = share_interval(tally.found, tally.known)
         late = f"{median(tally.delays):.0f}, {max(tally.delays):.0f}" if tally.delays else "-"
+        median_old = f"{median(old.delays):.0f}" if old.delays else "-"
+        others = f"{old.found}, {median_old} | {plain.found}" if kind in COMPARED else "- | -"
         lines.append(
             f"| {kind} | {tally.known} of {len(tally.first_day)} | {tally.found} | {low:.0%} to "
             f"{high:.0%} | {late} "
             f"| {median(tally.first_day):.0f} / {median(tally.four_days):.0f} "
-            f"| {old.found}, {f'{median(old.delays):.0f}' if old.delays else '-'} | {plain.found} |"
+            f"| {others} |"
         )
     lines += [
         "",
