@@ -245,9 +245,12 @@ class SelfMetrics:
         """Return the metrics of an account; of one that was removed, some that nobody sees."""
         account = clean(account)
         with self._lock:
-            if account in self._removed:
-                return _Part(account)
-            return self._accounts.setdefault(account, _Part(account, changed=self._change))
+            part = self._accounts.get(account)
+            if part is None:
+                if account in self._removed:
+                    return _Part(account)
+                part = self._accounts[account] = _Part(account, changed=self._change)
+            return part
 
     def _change(self) -> None:
         """Note that a value has changed, once it has: what is rendered from now on is new."""
