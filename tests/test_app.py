@@ -608,7 +608,7 @@ def test_a_reload_can_change_what_is_exported(site: Site) -> None:
         program.process.send_signal(signal.SIGHUP)
         until(lambda: program.value(SENT, message_title="Hello") == 1300, "per message")
         assert 50 == program.value(CHANNEL_SENT)
-        assert "takes a restart" in program.output
+        assert "needs a restart" in program.output
         assert not (site.path / "other.db").exists()
 
 
