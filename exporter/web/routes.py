@@ -19,7 +19,7 @@ from starlette.routing import Route
 from exporter.errors import ConfigError
 from exporter.web import listing, views
 from exporter.web.auth import BasicAuth, Verdict
-from exporter.web.toolkit_config import RateLimitConfig, ToolkitConfig
+from exporter.web.toolkit_config import EMPTY, RateLimitConfig, ToolkitConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +56,7 @@ _ID: Final = re.compile(r"[0-9]{1,1000}", re.ASCII)
 class WebApp:
     """The application for `site`. `config` gives the web configuration of the moment; close it after use."""
 
-    def __init__(self, site: Site, config: Configured = ToolkitConfig) -> None:
+    def __init__(self, site: Site, config: Configured = lambda: EMPTY) -> None:
         self._site = site
         self._auth = BasicAuth()
         # Pages wait for each other, and scrapes for none of them.

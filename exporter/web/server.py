@@ -11,7 +11,6 @@ from exporter.web.http1 import Connections
 from exporter.web.listen import bind, describe
 from exporter.web.routes import WebApp
 from exporter.web.tls import ToolkitFile
-from exporter.web.toolkit_config import ToolkitConfig
 
 if TYPE_CHECKING:
     import socket
@@ -44,7 +43,7 @@ class WebServer:
         self._listeners = bind(listen_addresses)
         self.addresses = tuple(map(describe, self._listeners))
         """The addresses as bound, such as ``127.0.0.1:41234`` or ``[::]:10095``."""
-        self._app = WebApp(site, ToolkitConfig if self._file is None else self._file.current)
+        self._app = WebApp(site) if self._file is None else WebApp(site, self._file.current)
         self._connections = Connections(self._app, MAX_CONNECTIONS)
 
     @property

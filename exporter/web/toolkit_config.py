@@ -210,6 +210,7 @@ class Loaded:
     sentence: Callable[[Location, str], str]
 
 
+EMPTY: Final = ToolkitConfig()
 _MODELS: Final = Models(ToolkitConfig)
 _KIND: Final = FileKind(
     flag="--web.config.file",
