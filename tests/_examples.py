@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FAST: Final = os.environ.get("HYPOTHESIS_PROFILE") == "fast"
-_FEW: Final = 10
+_FEW: Final = 5
 
 
 def examples(number: int, **others: Any) -> settings:  # noqa: ANN401 - as of hypothesis.settings
