@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from sys import intern
 from typing import TYPE_CHECKING, Final, Generic
 
 import msgspec
@@ -235,7 +234,8 @@ def _identity(raw: Raw) -> tuple[int, str, float]:
     campaign_id = values.identifier(raw.get("campaign_id"))
     if campaign_id is None:
         raise _UnreadableRow("campaign_id")
-    channel = intern(values.text(raw.get("type")).strip().lower()) if isinstance(raw.get("type"), str) else ""
+    kind = raw.get("type")
+    channel = values.text(kind.strip().lower()) if isinstance(kind, str) else ""
     if not channel:
         raise _UnreadableRow("type")
     start = values.moment(raw.get("campaign_start_at"))

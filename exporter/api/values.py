@@ -10,7 +10,6 @@ import calendar
 import re
 from decimal import Decimal
 from functools import lru_cache
-from sys import intern
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter.api.model import INVALID
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 Raw: TypeAlias = dict[str, Any]
 
+_SHORT: Final = 256
+"""Characters up to which equal texts are shared."""
 LARGEST: Final = 2**53
 """Samples are floats: above it two counts could not be told apart."""
 
@@ -117,5 +118,12 @@ def _offset(text: str | None) -> int:
 
 
 def text(value: object) -> str:
-    """Return a text; an empty one if there is none. Equal ones are one object: rows repeat them."""
-    return intern(value if isinstance(value, str) else "" if value is None else str(value))
+    """Return a text; an empty one if there is none. Rows repeat texts: short ones are shared."""
+    found = value if isinstance(value, str) else "" if value is None else str(value)
+    return shared(found) if len(found) <= _SHORT else found
+
+
+@lru_cache(maxsize=4096)  # not `sys.intern`, which keeps all texts for ever in Python 3.12
+def shared(value: str) -> str:
+    """Return a text that was seen lately, the same object as then."""
+    return value

@@ -222,7 +222,7 @@ class _Chunk:
     units: Units = field(default_factory=dict)
     rendered: Units = field(default_factory=dict)
     pieces: tuple[list[_Piece], ...] = ()
-    fresh: Fresh = ({}, {})
+    fresh: Fresh = ()
 
     def differing(self, lines: Sequence[Sequence[bytes]], old: Sequence[Sequence[Block]]) -> Fresh:
         """Return, by format and metric, those of all `lines` that differ from what the old blocks have."""

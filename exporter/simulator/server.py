@@ -99,12 +99,12 @@ class _Server(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         # The stubs allow for Unix sockets, whose addresses are no pairs; this server has none
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment] # a pair, see above
 
     def process_request(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401 - as the base
         with self._changed:
             # The stubs allow for datagrams; a stream server's requests are sockets
-            self._connections.add(request)  # type: ignore[arg-type]
+            self._connections.add(request)  # type: ignore[arg-type] # a socket, see above
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: _Request, client_address: Any) -> None:  # noqa: ANN401 - as above

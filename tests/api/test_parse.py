@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.api import parse
+from exporter.api import parse, values
 from exporter.api.model import INVALID, Conversion, MessageStats, Reply
 from exporter.errors import BadResponseError
 from tests._apiserver import conversion, row
@@ -96,6 +96,15 @@ def start(text: object) -> float | None:
     """Return the start that a text is read as; None: the row can't be read."""
     page = statistics(reply([EXAMPLE, EXAMPLE | {"campaign_start_at": text}]))
     return page.rows[1].start if len(page.rows) > 1 else None
+
+
+def test_texts_that_never_come_again_are_not_kept() -> None:
+    """An API that invents a title with each row leaves only the latest of them, and no long one."""
+    for number in range(10_000):
+        values.text(f"Title {number}")
+    kept = values.shared.cache_info().currsize
+    values.text("x" * 10_000)
+    assert kept == values.shared.cache_info().currsize <= 4096
 
 
 def test_vendors_example_of_statistics() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +13,9 @@ from exporter.api.fields import COUNTER_FIELDS
 from exporter.api.model import INVALID, Conversion, MessageStats
 from exporter.backfill.resource_history import by_channel, gauges, sums
 from exporter.backfill.span import Span
+
+if TYPE_CHECKING:
+    from exporter.api.model import Count
 
 DAY: Final = 86_400
 
@@ -71,8 +74,8 @@ def test_rows_by_channel() -> None:
 def test_gauges_by_goal() -> None:
     """Conversions are summed by event and period; an unreadable value has no sample, and hides no other."""
 
-    def row(event: str, deposits: object, users: object) -> Conversion:
-        return Conversion(1, "email", 0.0, None, "t", "c", event, "1 day", deposits, None, users)  # type: ignore[arg-type]
+    def row(event: str, deposits: Count, users: Count) -> Conversion:
+        return Conversion(1, "email", 0.0, None, "t", "c", event, "1 day", deposits, None, users)
 
     found = gauges([row("Opened", 1, 1), row("Clicked", 5, 2), row("Opened", 2, INVALID)])
     assert [("Clicked", "1 day"), ("Opened", "1 day")] == list(found)
